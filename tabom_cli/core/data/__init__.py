@@ -1,0 +1,1 @@
+"""Trajectories, prompts, answer checks and batches. Never calls a model."""

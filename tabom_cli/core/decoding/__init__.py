@@ -1,0 +1,1 @@
+"""Denoising with a record: the sampler, the batch scheduler and the certainty rules."""

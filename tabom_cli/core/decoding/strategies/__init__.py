@@ -1,0 +1,3 @@
+"""Certainty rules, one file each; the file name is the name in `decode.strategy`."""
+
+SHARED_MODULES = ("base",)

@@ -1,0 +1,1 @@
+"""Measurements of decodes: the Trajectory Discrimination Score and its picture."""

@@ -1,0 +1,1 @@
+"""Evaluation in two phases: completions by our sampler, scores by lm-eval."""

@@ -1,0 +1,147 @@
+"""What every objective is: a module that prepares masked states and turns them into loss sums.
+
+Knows nothing about files, recipes, decoding or how many processes train.
+
+Shape letters: B batch, L sequence (left-padded prompt + response), N supervised positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tabom_cli.core.config import Section
+from tabom_cli.core.models.base import Policy
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean rows, ready to be masked.
+
+    Attributes:
+        input_ids: (B, L) int64, clean tokens; prompts are left-padded to a common length P, so that
+            the response occupies positions P..L-1 of every row.
+        attention_mask: (B, L) bool, False only for prompt padding.
+        response_mask: (B, L) bool, True on the T response positions.
+        padding_mask: (B, L) bool, True on response positions that hold the pad id.
+        decoding_order: (B, L) int64, forward pass that revealed the token; -1 outside the response
+            and for tokens that were never decoded.
+        decoding_entropy: (B, L) float32, raw entropy in nats just before the reveal; NaN where unknown.
+        non_ltr_mask: (B, L) bool, True where the token was decoded out of left-to-right order.
+        sample_ids: B stable row ids; randomness is keyed by them.
+        group_ids: B group ids (rows of one prompt share one).
+        reward: (B,) float32, or None when the data has no rewards.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+    padding_mask: Tensor
+    decoding_order: Tensor
+    decoding_entropy: Tensor
+    non_ltr_mask: Tensor
+    sample_ids: tuple[str, ...]
+    group_ids: tuple[str, ...]
+    reward: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PartialState:
+    """One masked state per row: what the network sees and which positions are scored.
+
+    Attributes:
+        input_ids: (B, L) int64 with masks.
+        attention_mask: (B, L) bool.
+        targets: (B, L) int64, the clean tokens.
+        supervised_mask: (B, L) bool, positions whose cross-entropy counts.
+        counts: Denominators of this micro-batch by term name, summed over the global batch by the
+            loop before any backward pass.
+        extras: Tensors with leading dimension B that only the objective reads.
+        sample_ids: B row ids, named when a loss is not finite.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    targets: Tensor
+    supervised_mask: Tensor
+    counts: Mapping[str, float]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    sample_ids: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> PartialState:
+        """The same state on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            targets=self.targets.to(device),
+            supervised_mask=self.supervised_mask.to(device),
+            extras={name: tensor.to(device) for name, tensor in self.extras.items()},
+        )
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Sums that the loop divides by global counts.
+
+    The loss of a global batch is `sum_k weights[k] * sums[k] / counts[k]`, where sums and counts are
+    totals over all micro-batches and processes and a term with count zero is zero.
+
+    Attributes:
+        sums: Scalar tensors with gradient by term name; every term is present in every micro-batch
+            (zero, but connected to the graph, when nothing counts), so that all ranks agree.
+        metrics: Name to (sum, count), both detached scalars, for logging only.
+    """
+
+    sums: Mapping[str, Tensor]
+    metrics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """Base of all objectives.
+
+    Subclasses own a `Config` section, say what data they need, and implement two calls: `prepare`
+    draws the masks (cheap, no model), `forward` scores them.
+    """
+
+    Config: ClassVar[type[Section]]
+    needs_order: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    needs_reward: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def weights(self) -> Mapping[str, float]:
+        """Factor of each term in the total loss."""
+
+    @abstractmethod
+    def prepare(
+        self, batch: Batch, generators: Sequence[torch.Generator], mask_token_id: int
+    ) -> PartialState:
+        """Mask a batch.
+
+        Args:
+            batch: Clean rows, on the CPU.
+            generators: One CPU generator per row, seeded from (seed, epoch, sample id).
+            mask_token_id: The id that hides a token.
+        """
+
+    @abstractmethod
+    def forward(
+        self, state: PartialState, policy: Policy, reference: Policy | None = None
+    ) -> LossTerms:
+        """Score a masked state; only supervised positions reach the language-model head."""
+
+
+def combine(terms: Mapping[str, Tensor], counts: Mapping[str, float], weights: Mapping[str, float]) -> Tensor:
+    """The total loss of `LossTerms`: weighted sums over counts, zero-count terms times zero."""
+    parts = [
+        weights[name] * value / counts[name] if counts[name] else value * 0.0
+        for name, value in terms.items()
+    ]
+    return torch.stack(parts).sum()
