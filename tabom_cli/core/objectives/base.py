@@ -16,38 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tabom_cli.core.config import Section
+from tabom_cli.core.data.batch import Batch
 from tabom_cli.core.models.base import Policy
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clean rows, ready to be masked.
-
-    Attributes:
-        input_ids: (B, L) int64, clean tokens; prompts are left-padded to a common length P, so that
-            the response occupies positions P..L-1 of every row.
-        attention_mask: (B, L) bool, False only for prompt padding.
-        response_mask: (B, L) bool, True on the T response positions.
-        padding_mask: (B, L) bool, True on response positions that hold the pad id.
-        decoding_order: (B, L) int64, forward pass that revealed the token; -1 outside the response
-            and for tokens that were never decoded.
-        decoding_entropy: (B, L) float32, raw entropy in nats just before the reveal; NaN where unknown.
-        non_ltr_mask: (B, L) bool, True where the token was decoded out of left-to-right order.
-        sample_ids: B stable row ids; randomness is keyed by them.
-        group_ids: B group ids (rows of one prompt share one).
-        reward: (B,) float32, or None when the data has no rewards.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    response_mask: Tensor
-    padding_mask: Tensor
-    decoding_order: Tensor
-    decoding_entropy: Tensor
-    non_ltr_mask: Tensor
-    sample_ids: tuple[str, ...]
-    group_ids: tuple[str, ...]
-    reward: Tensor | None = None
 
 
 @dataclass(frozen=True)
