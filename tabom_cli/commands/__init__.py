@@ -1,0 +1,1 @@
+"""The commands: options, help and wiring. Heavy imports happen inside the functions."""

@@ -1,0 +1,156 @@
+"""What a person sees: tables on stdout, everything else on stderr, and only from rank zero.
+
+Computes nothing. The core reports through `ProgressEvent`; `progress_display` shows those.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tabom_cli.core.progress import ProgressCallback, ProgressEvent
+
+PLAIN_INTERVAL_S = 5.0
+"""Seconds between progress lines when there is no terminal."""
+
+_stdout = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+_stderr = Console(file=sys.stderr, stderr=True, soft_wrap=True, highlight=False)
+
+
+def speaks() -> bool:
+    """Whether this process may write: only rank zero of a distributed run does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def result(text: str) -> None:
+    """One line of result, on stdout."""
+    if speaks():
+        _stdout.print(Text(text))
+
+
+def result_json(value: Any) -> None:
+    """A value as JSON, on stdout."""
+    if speaks():
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def raw(text: str) -> None:
+    """Text on stdout exactly as it is, for files that are shown."""
+    if speaks():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def note(text: str) -> None:
+    """A line for the person, on stderr."""
+    if speaks():
+        _stderr.print(Text(text))
+
+
+def warn(text: str) -> None:
+    """A warning, on stderr."""
+    if speaks():
+        _stderr.print(Text("Warning: ", style="yellow") + Text(text))
+
+
+def error(message: str, hint: str | None = None) -> None:
+    """The lines that end a failed command, on stderr; every rank may speak here."""
+    _stderr.print(Text("Error: ", style="bold red") + Text(message))
+    if hint:
+        _stderr.print(Text("Hint: ", style="cyan") + Text(hint))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """A table of results, on stdout; columns of numbers are aligned right."""
+    if not speaks():
+        return
+    shown = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = rows and all(_numeric(row[index]) for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    if _stdout.is_terminal:
+        _stdout.print(shown)
+    else:
+        # Off a terminal Rich assumes 80 columns; a file has no width, so rows must not fold.
+        Console(file=sys.stdout, width=400, highlight=False).print(shown)
+
+
+@contextmanager
+def progress_display() -> Iterator[ProgressCallback]:
+    """A callback that shows progress events: bars on a terminal, a line every few seconds elsewhere."""
+    if not speaks():
+        yield lambda event: None
+    elif _stderr.is_terminal:
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[info]}"),
+        )
+        with Progress(*columns, console=_stderr) as bars:
+            yield _BarDisplay(bars)
+    else:
+        yield _LineDisplay()
+
+
+class _BarDisplay:
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.tasks: dict[str, Any] = {}
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.kind != "progress":
+            (warn if event.kind == "warning" else note)(event.text)
+            return
+        info = _info(event.info)
+        if event.task not in self.tasks:
+            self.tasks[event.task] = self.bars.add_task(event.task, total=event.total, info=info)
+        self.bars.update(
+            self.tasks[event.task], completed=event.done, total=event.total, info=info
+        )
+
+
+class _LineDisplay:
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.kind != "progress":
+            (warn if event.kind == "warning" else note)(event.text)
+            return
+        now = time.monotonic()
+        final = event.total is not None and event.done >= event.total
+        if not final and now - self.last.get(event.task, -PLAIN_INTERVAL_S) < PLAIN_INTERVAL_S:
+            return
+        self.last[event.task] = now
+        total = "" if event.total is None else f"/{event.total}"
+        note(f"{event.task} {event.done}{total} {_info(event.info)}".rstrip())
+
+
+def _info(info: Mapping[str, float | str]) -> str:
+    parts = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in info.items()
+    )
+    return "  ".join(parts)
+
+
+def _numeric(value: Any) -> bool:
+    text = str(value).strip().rstrip("%")
+    try:
+        float(text)
+    except ValueError:
+        return text in {"", "-"}
+    return True

@@ -1,0 +1,69 @@
+"""The command line: registers the commands and turns `TabomError` into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from tabom_cli import __version__, console
+from tabom_cli.commands import distill, evaluate, recipes, rename_checkpoints, tds, train
+from tabom_cli.core import errors
+
+app = typer.Typer(
+    name="tabom",
+    help="Trajectory-aligned post-training of masked diffusion language models.",
+    epilog="A first run, on any machine: tabom distill --recipe tiny && tabom train --recipe tiny",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.result(f"tabom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["TABOM_DEBUG"] = "1"
+
+
+app.command("distill")(distill.distill)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("tds")(tds.tds)
+app.command("rename-checkpoints")(rename_checkpoints.rename_checkpoints)
+app.add_typer(recipes.app, name="recipes")
+
+
+def run() -> None:
+    """Entry point of the `tabom` script."""
+    try:
+        app()
+    except errors.TabomError as error:
+        if os.environ.get("TABOM_DEBUG"):
+            traceback.print_exc()
+        console.error(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        sys.exit(errors.EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    run()
