@@ -1,3 +1,16 @@
 """Model families, one file each, and how checkpoints, adapters and tokenizers are loaded."""
 
-SHARED_MODULES = ("base", "config", "load", "lora", "template", "checks", "tokenizers", "export")
+SHARED_MODULES = (
+    "base",
+    "checks",
+    "config",
+    "export",
+    "footprint",
+    "layers",
+    "load",
+    "lora",
+    "source",
+    "template",
+    "tokenizers",
+    "weights",
+)
