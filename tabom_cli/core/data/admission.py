@@ -1,0 +1,217 @@
+"""Decide about one row of a trajectory file: build it, check it, filter it, count it.
+
+Strict where the release was silently wrong. Knows one row at a time; does not read files.
+Source: methods.md A.1, A.2, A.4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from tabom_cli.core.data.filters import MethodFilter, RowFault, from_alias_row, keeps_method
+from tabom_cli.core.data.lines import kind_of
+from tabom_cli.core.data.records import SCHEMA_VERSION, Trajectory, stable_hash
+
+OnMissingOrder = Literal["error", "ltr", "drop"]
+_CONTENT = ("prompt", "response", "response_token_ids", "method", "decoding_order")
+
+
+@dataclass
+class LoadReport:
+    """What was read and what was left out.
+
+    Attributes:
+        path: The file.
+        num_lines: Lines that hold something.
+        num_rows: Rows handed out.
+        num_no_prompt: Rows without a prompt, dropped as in the release.
+        num_no_response: Rows handed out without answer text.
+        dropped_methods: Rows that the method filter left out, by method.
+        dropped_verdicts: Rows that the verdict filter left out, by verdict.
+        num_order_dropped: Rows dropped for want of a full `decoding_order`.
+        num_order_ltr: Rows that got a left-to-right order instead of the missing one.
+        num_ids_dropped: Rows dropped for want of `response_token_ids`.
+        stopped_at_max_rows: Whether the rest of the file was not read.
+    """
+
+    path: str
+    num_lines: int = 0
+    num_rows: int = 0
+    num_no_prompt: int = 0
+    num_no_response: int = 0
+    dropped_methods: Counter[str] = field(default_factory=Counter)
+    dropped_verdicts: Counter[str] = field(default_factory=Counter)
+    num_order_dropped: int = 0
+    num_order_ltr: int = 0
+    num_ids_dropped: int = 0
+    stopped_at_max_rows: bool = False
+
+    @property
+    def num_dropped(self) -> int:
+        """Rows of the read part of the file that were not handed out."""
+        return self.num_lines - self.num_rows
+
+    def summary(self) -> list[str]:
+        """One short line per reason that applied, for people."""
+        counts = [
+            (self.num_no_prompt, "without a prompt: dropped"),
+            *((n, f"of method {name}: filtered out") for name, n in self.dropped_methods.items()),
+            *((n, f"of verdict {name}: filtered out") for name, n in self.dropped_verdicts.items()),
+            (self.num_ids_dropped, "without response_token_ids: dropped"),
+            (self.num_order_dropped, "without a full decoding_order: dropped"),
+            (self.num_order_ltr, "without a full decoding_order: left-to-right instead"),
+            (self.num_no_response, "without answer text: kept"),
+        ]
+        return [f"{n} row{'s' if n > 1 else ''} {text}" for n, text in counts if n]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rows are wanted and what they must have; `read_trajectories` explains each field."""
+
+    method_filter: MethodFilter
+    family: str | None
+    verdicts: Collection[str] | None
+    needs_order: bool
+    needs_ids: bool
+    on_missing_order: OnMissingOrder
+    response_length: int | None
+    vocab_size: int | None
+
+
+def admit(
+    raw: dict[str, Any], ids: Counter[str], rules: Rules, report: LoadReport
+) -> Trajectory | None:
+    """A checked row, or None when it is left out and counted.
+
+    Args:
+        raw: One JSON object.
+        ids: Row ids and content hashes seen so far; grows.
+        rules: What is wanted.
+        report: Receives the counts.
+
+    Raises:
+        RowFault: The row is malformed, or lacks what training needs.
+    """
+    row = _build(raw, ids)
+    if row is None:
+        report.num_no_prompt += 1
+        return None
+    _check_numbers(row, rules)
+    if not keeps_method(row.method, rules.method_filter, family=rules.family):
+        report.dropped_methods[str(row.method)] += 1
+        return None
+    if rules.verdicts is not None and row.verdict not in rules.verdicts:
+        report.dropped_verdicts[str(row.verdict)] += 1
+        return None
+    if rules.needs_ids and row.response_token_ids is None:
+        if rules.on_missing_order == "drop":
+            report.num_ids_dropped += 1
+            return None
+        raise RowFault(
+            "'response_token_ids' is missing (data.on_missing_order=drop leaves such rows out, "
+            "data.use_token_ids=false trains on the text)"
+        )
+    return _with_order(row, rules, report) if rules.needs_order else row
+
+
+def _build(raw: dict[str, Any], ids: Counter[str]) -> Trajectory | None:
+    if "schema_version" in raw:
+        values: dict[str, Any] | None = raw
+        if raw["schema_version"] != SCHEMA_VERSION:
+            raise RowFault(
+                f"schema_version {raw['schema_version']!r}: this tabom reads {SCHEMA_VERSION}"
+            )
+    else:
+        values = from_alias_row(raw)
+        if values is None:
+            return None
+        content = stable_hash(*(values.get(key) for key in _CONTENT))
+        count = ids[f"\0{content}"] = ids[f"\0{content}"] + 1
+        values = {
+            "id": content if count == 1 else f"{content}-{count}",
+            "group_id": stable_hash(values["prompt"]),
+            **values,
+        }
+    try:
+        row = Trajectory.model_validate(values)
+    except ValidationError as error:
+        raise RowFault(_sentence(error)) from None
+    if not row.prompt.strip():
+        return None
+    if ids[row.id]:
+        raise RowFault(f"row id '{row.id}' is there twice")
+    ids[row.id] = 1
+    return row
+
+
+def _sentence(error: ValidationError) -> str:
+    parts: dict[str, str] = {}
+    for fault in error.errors(include_url=False):
+        key = str(fault["loc"][0]) if fault["loc"] else "row"
+        place = f"'{key}'" + (f" item {fault['loc'][1]}" if len(fault["loc"]) > 1 else "")
+        if fault["type"] == "extra_forbidden":
+            parts.setdefault(key, f"unknown key {place}")
+        elif fault["type"] == "missing":
+            parts.setdefault(key, f"{place} is missing")
+        else:
+            message = fault["msg"][:1].lower() + fault["msg"][1:]
+            parts.setdefault(key, f"{place}: {message}, found {kind_of(fault['input'])}")
+    return "; ".join(parts.values())
+
+
+def _check_numbers(row: Trajectory, rules: Rules) -> None:
+    for key in ("response_token_ids", "prompt_token_ids"):
+        for place, token in enumerate(getattr(row, key) or ()):
+            if token < 0 or (rules.vocab_size is not None and token >= rules.vocab_size):
+                limit = "" if rules.vocab_size is None else f" (0 to {rules.vocab_size - 1})"
+                raise RowFault(f"'{key}' item {place} is {token}: outside the vocabulary{limit}")
+    _check_order(row, rules)
+    num_ids = len(row.response_token_ids or ())
+    if row.decoding_entropy is not None and row.response_token_ids is not None:
+        _check_length("decoding_entropy", row.decoding_entropy, num_ids)
+    length = len(row.decoding_order or row.response_token_ids or row.non_ltr_positions)
+    if any(not 0 <= place < length for place in row.non_ltr_positions):
+        raise RowFault(f"'non_ltr_positions' leaves the response (0 to {length - 1})")
+
+
+def _check_length(key: str, values: Sequence[object], num_ids: int) -> None:
+    if len(values) != num_ids:
+        raise RowFault(f"'{key}' has {len(values)} items for {num_ids} response_token_ids")
+
+
+def _check_order(row: Trajectory, rules: Rules) -> None:
+    order = row.decoding_order
+    if order is None:
+        return
+    place = next((i for i, step in enumerate(order) if step < -1), None)
+    if place is not None:
+        raise RowFault(f"'decoding_order' item {place} is {order[place]}: -1 (never) or a step")
+    if row.response_token_ids is not None and len(order) > len(row.response_token_ids):
+        limit = rules.response_length
+        if limit is None or len(row.response_token_ids) < limit:
+            _check_length("decoding_order", order, len(row.response_token_ids))
+
+
+def _with_order(row: Trajectory, rules: Rules, report: LoadReport) -> Trajectory | None:
+    num_ids = len(row.response_token_ids or ())
+    limit = rules.response_length
+    needed = num_ids if limit is None else min(num_ids, limit)
+    given = len(row.decoding_order or ())
+    if row.decoding_order and given >= needed:
+        return row
+    if rules.on_missing_order == "drop":
+        report.num_order_dropped += 1
+        return None
+    if rules.on_missing_order == "ltr" and row.response_token_ids is not None:
+        report.num_order_ltr += 1
+        return row.model_copy(
+            update={"decoding_order": list(range(num_ids)), "non_ltr_positions": []}
+        )
+    state = f"is short: {given} of {needed} items" if given else "is missing"
+    raise RowFault(f"'decoding_order' {state}")
