@@ -5,9 +5,14 @@ Shape letters: B batch, P padded prompt, T response, L = P + T.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from tabom_cli.core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Batch:
         non_ltr_mask: (B, L) bool, True where the token was decoded out of left-to-right order.
         sample_ids: B stable row ids; randomness is keyed by them.
         group_ids: B group ids (rows of one prompt share one).
-        reward: (B,) float32, or None when the data has no rewards.
+        reward: (B,) float32, NaN for a row without one; None when no row has a reward.
     """
 
     input_ids: Tensor
@@ -65,3 +70,77 @@ class Batch:
     sample_ids: tuple[str, ...]
     group_ids: tuple[str, ...]
     reward: Tensor | None = None
+
+
+def collate(rows: Sequence[TrainingRow], *, response_length: int, pad_token_id: int) -> Batch:
+    """Rows padded to one rectangle: prompts on the left, responses on the right.
+
+    Args:
+        rows: At least one row; a response longer than `response_length` is cut with its order.
+        response_length: T, the number of response positions of every row.
+        pad_token_id: Fills both sides; equals the end-of-text id in both published families, which is
+            why the attention mask never comes from ids.
+
+    Returns:
+        The batch on the CPU, L = longest prompt + T.
+
+    Raises:
+        DataError: No row, a row without a prompt, or a negative non-LTR position; all faults at once.
+    """
+    _check(rows)
+    prompt_length = max(len(row.prompt_token_ids) for row in rows)
+    shape = (len(rows), prompt_length + response_length)
+    input_ids = torch.full(shape, pad_token_id, dtype=torch.int64)
+    attention_mask = torch.ones(shape, dtype=torch.bool)
+    decoding_order = torch.full(shape, -1, dtype=torch.int64)
+    decoding_entropy = torch.full(shape, math.nan, dtype=torch.float32)
+    non_ltr_mask = torch.zeros(shape, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        padding = prompt_length - len(row.prompt_token_ids)
+        input_ids[index, padding:prompt_length] = torch.tensor(row.prompt_token_ids)
+        attention_mask[index, :padding] = False
+        _fill(input_ids[index, prompt_length:], row.response_token_ids)
+        _fill(decoding_order[index, prompt_length:], row.decoding_order or ())
+        _fill(decoding_entropy[index, prompt_length:], row.decoding_entropy or ())
+        positions = [r for r in row.non_ltr_positions if r < response_length]
+        non_ltr_mask[index, prompt_length:][positions] = True
+    response_mask = torch.zeros(shape, dtype=torch.bool)
+    response_mask[:, prompt_length:] = True
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        response_mask=response_mask,
+        padding_mask=response_mask & (input_ids == pad_token_id),
+        decoding_order=decoding_order.clamp(min=-1),
+        decoding_entropy=decoding_entropy,
+        non_ltr_mask=non_ltr_mask,
+        sample_ids=tuple(row.sample_id for row in rows),
+        group_ids=tuple(row.group_id for row in rows),
+        reward=_rewards(rows),
+    )
+
+
+def _check(rows: Sequence[TrainingRow]) -> None:
+    if not rows:
+        raise DataError("a batch needs at least one row")
+    faults = []
+    for row in rows:
+        if not row.prompt_token_ids:
+            faults.append(f"row '{row.sample_id}' has an empty prompt")
+        if any(position < 0 for position in row.non_ltr_positions):
+            faults.append(f"row '{row.sample_id}' has a negative entry in non_ltr_positions")
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _fill(target: Tensor, values: Sequence[float]) -> None:
+    count = min(len(values), len(target))
+    target[:count] = torch.tensor(values[:count], dtype=target.dtype)
+
+
+def _rewards(rows: Sequence[TrainingRow]) -> Tensor | None:
+    if all(row.reward is None for row in rows):
+        return None
+    return torch.tensor(
+        [math.nan if row.reward is None else row.reward for row in rows], dtype=torch.float32
+    )

@@ -76,7 +76,11 @@ class Objective(nn.Module):
     """Base of all objectives.
 
     Subclasses own a `Config` section, say what data they need, and implement two calls: `prepare`
-    draws the masks (cheap, no model), `forward` scores them.
+    draws the masks (cheap, no model), `forward` scores them. The draw itself and what follows from
+    it are two functions of each subclass, so that a recorded draw can be replayed.
+
+    Args:
+        config: The section of the recipe, an instance of `Config`.
     """
 
     Config: ClassVar[type[Section]]
@@ -99,6 +103,9 @@ class Objective(nn.Module):
             batch: Clean rows, on the CPU.
             generators: One CPU generator per row, seeded from (seed, epoch, sample id).
             mask_token_id: The id that hides a token.
+
+        Returns:
+            The state, still on the CPU, with its counts.
         """
 
     @abstractmethod
@@ -108,8 +115,19 @@ class Objective(nn.Module):
         """Score a masked state; only supervised positions reach the language-model head."""
 
 
-def combine(terms: Mapping[str, Tensor], counts: Mapping[str, float], weights: Mapping[str, float]) -> Tensor:
-    """The total loss of `LossTerms`: weighted sums over counts, zero-count terms times zero."""
+def combine(
+    terms: Mapping[str, Tensor], counts: Mapping[str, float], weights: Mapping[str, float]
+) -> Tensor:
+    """The total loss of `LossTerms`: weighted sums over counts, zero-count terms times zero.
+
+    Args:
+        terms: Scalar sums of one micro-batch by term name.
+        counts: Denominators of the global batch by term name.
+        weights: `Objective.weights`.
+
+    Returns:
+        Scalar with gradient. Over the micro-batches of a global batch these add up to its loss.
+    """
     parts = [
         weights[name] * value / counts[name] if counts[name] else value * 0.0
         for name, value in terms.items()
