@@ -1,0 +1,366 @@
+"""The last phase of evaluation: answers to scores through lm-eval. Knows no model.
+
+Every sample of a problem is scored in a pass of its own, so that lm-eval's filters, which keep the
+first answer only, see each of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabom_cli.core.errors import DataError, EnvironmentNotReady, UsageError
+from tabom_cli.core.evaluation.records import (
+    Completion,
+    Request,
+    RequestsHeader,
+    read_completions,
+    read_requests,
+)
+from tabom_cli.core.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    majority_vote,
+    pass_at_k,
+    wilson_interval,
+)
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec, check_data, load_tasks
+from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
+
+_NO_ANSWER = ("[invalid]", "")
+
+
+@dataclass(frozen=True)
+class SampleScore:
+    """One scored answer.
+
+    Attributes:
+        doc_index: Row of the problem in the task's data.
+        sample_index: Which answer to the problem.
+        request_id: Id of the request, by which the completion is found.
+        score: Value of the primary metric, 0 or 1 for all tasks here.
+        extracted: What the harness's filter took out of the answer.
+        target: The reference as the harness renders it.
+        text: The answer.
+        metrics: Other values of this sample under the same filter.
+    """
+
+    doc_index: int
+    sample_index: int
+    request_id: str
+    score: float
+    extracted: str
+    target: str
+    text: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A mean over problems with its 95 % interval, both in [0, 1]."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """The score of one task.
+
+    Attributes:
+        task: Task name.
+        version: The harness's version of the task.
+        metric: Full key of the primary metric, such as `exact_match,flexible-extract`.
+        value: Mean of the primary metric, in [0, 1].
+        interval: 95 % interval: Wilson's for one answer per problem, else a bootstrap over problems.
+        num_correct: Answers with score 1; None when the metric is not 0 or 1.
+        num_total: Answers scored.
+        num_problems: Problems scored.
+        num_samples: Answers per problem.
+        metrics: Every metric of the harness by full key, averaged over samples.
+        pass_at: Unbiased pass@k by k; only with several samples.
+        majority: Accuracy of the most frequent extracted answer; only where answers can be counted.
+        samples: Every scored answer.
+        remarks: Facts of this machine that the score depends on.
+    """
+
+    task: str
+    version: str
+    metric: str
+    value: float
+    interval: Interval
+    num_correct: int | None
+    num_total: int
+    num_problems: int
+    num_samples: int
+    metrics: Mapping[str, float]
+    pass_at: Mapping[int, Rate]
+    majority: Rate | None
+    samples: Sequence[SampleScore]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+
+
+def score(
+    requests_path: Path,
+    completions_path: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    data_dir: Path | None = None,
+    allow_code_execution: bool = False,
+    progress: ProgressCallback = silent,
+) -> list[TaskScore]:
+    """Score the answers of a run.
+
+    Args:
+        requests_path: File made by `build_requests`; it says how the tasks were set up.
+        completions_path: File made by `generate` (shards beside it are read too).
+        tasks: Score these tasks only; None for all of the requests file.
+        data_dir: Where the data lies on this machine; None for where it lay when the prompts
+            were made.
+        allow_code_execution: Consent to run generated code in the sandbox.
+        progress: Told after every task.
+
+    Raises:
+        UsageError: Unknown tasks, or a task that runs code without consent.
+        EnvironmentNotReady: The sandbox or a package is missing.
+        DataError: Answers are missing, or the prompts are no longer what they were.
+    """
+    header, requests = read_requests(requests_path)
+    chosen = list(header.tasks) if tasks is None else list(tasks)
+    foreign = [name for name in chosen if name not in header.tasks]
+    if foreign:
+        raise UsageError(
+            f"{requests_path} holds no prompts of {', '.join(foreign)}, "
+            f"only of {', '.join(header.tasks)}"
+        )
+    specs = load_tasks(chosen)
+    check_consent(specs, allow_code_execution)
+    settings = _settings(header, data_dir, allow_code_execution)
+    check_data(specs, settings.data_dir)
+    _, completions = read_completions(completions_path)
+    source = _Lookup(requests, completions, header)
+    source.check_complete(chosen, completions_path)
+    scores = []
+    for number, spec in enumerate(specs, start=1):
+        scores.append(_score_task(spec, settings, source, header))
+        progress(ProgressEvent(task="score", done=number, total=len(specs), text=spec.name))
+    return scores
+
+
+def check_consent(specs: Sequence[TaskSpec], allow_code_execution: bool) -> None:
+    """Refuse tasks that run generated code without consent or without a working sandbox.
+
+    Raises:
+        UsageError: No consent.
+        EnvironmentNotReady: The sandbox does not work here.
+    """
+    running = [spec.name for spec in specs if spec.executes_code]
+    if not running:
+        return
+    if not allow_code_execution:
+        raise UsageError(
+            f"scoring {', '.join(running)} runs code that the model wrote",
+            hint="consent with --allow-code-execution or eval.allow_code_execution: true; "
+            "it runs in the sandbox only",
+        )
+    from tabom_cli.core.sandbox import why_unavailable
+
+    reason = why_unavailable()
+    if reason is not None:
+        raise EnvironmentNotReady(
+            f"scoring {', '.join(running)} needs the sandbox: {reason}",
+            hint="score on another machine: copy the requests and completions files there",
+        )
+
+
+class _Lookup:
+    """Answers by request id, as a source for the harness."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        completions: Mapping[str, Completion],
+        header: RequestsHeader,
+    ) -> None:
+        self._requests = {request.id: request for request in requests}
+        self._completions = completions
+        self._harness = header.harness
+
+    def check_complete(self, tasks: Sequence[str], path: Path) -> None:
+        wanted = [item for item in self._requests.values() if item.task in tasks]
+        missing = [item for item in wanted if item.id not in self._completions]
+        if missing:
+            raise DataError(
+                f"{path}: {len(missing)} of {len(wanted)} answers are missing, "
+                f"first {missing[0].task} problem {missing[0].doc_index}",
+                hint="run the same command again: it answers only what is missing",
+            )
+
+    def __call__(self, requests: Sequence[Request]) -> list[str]:
+        for request in requests:
+            if request.id not in self._requests:
+                from tabom_cli.core.evaluation.harness import harness_version
+
+                raise DataError(
+                    f"{request.task} problem {request.doc_index} has another prompt than the "
+                    f"answered one (prompts: lm-eval {self._harness}, here: {harness_version()})",
+                    hint="score with the same data and the same lm-eval, or make new prompts",
+                )
+        return [self._completions[request.id].text for request in requests]
+
+    def by_place(self, task: str) -> dict[tuple[int, int], Completion]:
+        """Completions of a task by problem and sample."""
+        return {
+            (item.doc_index, item.sample_index): self._completions[item.id]
+            for item in self._requests.values()
+            if item.task == task
+        }
+
+
+def _settings(
+    header: RequestsHeader, data_dir: Path | None, allow_code_execution: bool
+) -> TaskSettings:
+    if data_dir is None and header.data_dir is not None:
+        data_dir = Path(header.data_dir)
+    return TaskSettings(
+        data_dir=data_dir,
+        num_fewshot=header.num_fewshot,
+        limit=header.limit,
+        allow_code_execution=allow_code_execution,
+    )
+
+
+def _score_task(
+    spec: TaskSpec, settings: TaskSettings, source: _Lookup, header: RequestsHeader
+) -> TaskScore:
+    from tabom_cli.core.evaluation.harness import evaluate
+
+    places = source.by_place(spec.name)
+    samples: list[SampleScore] = []
+    totals: dict[str, list[float]] = defaultdict(list)
+    key, version = "", ""
+    for sample_index in range(header.num_samples):
+        results = evaluate(spec, settings, source, seed=header.seed, sample_index=sample_index)
+        values = _metrics(results["results"][spec.name])
+        key = primary_key(spec, values)
+        version = str(results["versions"].get(spec.name))
+        for name, value in values.items():
+            totals[name].append(value)
+        samples.extend(_samples(results["samples"][spec.name], key, sample_index, places))
+    samples.sort(key=lambda sample: (sample.doc_index, sample.sample_index))
+    by_problem: dict[int, list[SampleScore]] = defaultdict(list)
+    for sample in samples:
+        by_problem[sample.doc_index].append(sample)
+    binary = all(sample.score in (0.0, 1.0) for sample in samples)
+    num_correct = sum(sample.score == 1.0 for sample in samples) if binary else None
+    if num_correct is not None and header.num_samples == 1:
+        interval = wilson_interval(num_correct, len(samples))
+    else:
+        means = [sum(s.score for s in group) / len(group) for group in by_problem.values()]
+        interval = bootstrap_interval(means, num_resamples=2000, seed=header.seed)
+    several = header.num_samples > 1 and binary
+    return TaskScore(
+        task=spec.name,
+        version=version,
+        metric=key,
+        value=sum(totals[key]) / len(totals[key]),
+        interval=interval,
+        num_correct=num_correct,
+        num_total=len(samples),
+        num_problems=len(by_problem),
+        num_samples=header.num_samples,
+        metrics={name: sum(values) / len(values) for name, values in totals.items()},
+        pass_at=_pass_rates(by_problem, header) if several else {},
+        majority=_majority(by_problem, header) if several and spec.votes else None,
+        samples=samples,
+        remarks=spec.remarks() if spec.remarks is not None else {},
+    )
+
+
+def primary_key(spec: TaskSpec, metrics: Mapping[str, float]) -> str:
+    """The full key of the task's primary metric: by exact key, else by metric name.
+
+    Raises:
+        DataError: The harness reported no such metric.
+    """
+    for wanted in spec.metrics:
+        if wanted in metrics:
+            return wanted
+    for wanted in spec.metrics:
+        name = wanted.partition(",")[0]
+        for key in metrics:
+            if key.partition(",")[0] == name:
+                return key
+    raise DataError(
+        f"task '{spec.name}': lm-eval reported {', '.join(metrics) or 'nothing'}, "
+        f"none of {', '.join(spec.metrics)}"
+    )
+
+
+def _metrics(reported: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in reported.items()
+        if "," in key and "_stderr" not in key and isinstance(value, int | float)
+    }
+
+
+def _samples(
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    sample_index: int,
+    places: Mapping[tuple[int, int], Completion],
+) -> list[SampleScore]:
+    metric, _, filter_name = key.partition(",")
+    found = []
+    for row in rows:
+        if row["filter"] != filter_name:
+            continue
+        completion = places[row["doc_id"], sample_index]
+        extracted = row["filtered_resps"][0]
+        found.append(
+            SampleScore(
+                doc_index=row["doc_id"],
+                sample_index=sample_index,
+                request_id=completion.id,
+                score=float(row[metric]),
+                extracted=extracted if isinstance(extracted, str) else str(extracted),
+                target=str(row["target"]),
+                text=completion.text,
+                metrics={
+                    name: float(row[name])
+                    for name in row["metrics"]
+                    if name != metric and isinstance(row[name], bool | int | float)
+                },
+            )
+        )
+    return found
+
+
+def _pass_rates(
+    by_problem: Mapping[int, Sequence[SampleScore]], header: RequestsHeader
+) -> dict[int, Rate]:
+    num = header.num_samples
+    wanted = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= num} | {num})
+    correct = [sum(s.score == 1.0 for s in group) for group in by_problem.values()]
+    rates = {}
+    for k in wanted:
+        values = [pass_at_k(num, count, k) for count in correct]
+        interval = bootstrap_interval(values, num_resamples=2000, seed=header.seed)
+        rates[k] = Rate(sum(values) / len(values), interval)
+    return rates
+
+
+def _majority(by_problem: Mapping[int, Sequence[SampleScore]], header: RequestsHeader) -> Rate:
+    values = []
+    for group in by_problem.values():
+        answers = [None if s.extracted in _NO_ANSWER else s.extracted for s in group]
+        winner = majority_vote(answers)
+        values.append(max((s.score for s in group if s.extracted == winner), default=0.0))
+    if all(value in (0.0, 1.0) for value in values):
+        return Rate(sum(values) / len(values), wilson_interval(int(sum(values)), len(values)))
+    interval = bootstrap_interval(values, num_resamples=2000, seed=header.seed)
+    return Rate(sum(values) / len(values), interval)
