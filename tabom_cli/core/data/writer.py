@@ -112,6 +112,7 @@ class RowPlace:
     Attributes:
         id: Row id.
         seed: Seed of the row's generator.
+        verdict: Outcome of the answer check.
         path: File.
         offset: First byte of the line.
         size: Bytes of the line, newline included.
@@ -119,6 +120,7 @@ class RowPlace:
 
     id: str
     seed: int | None
+    verdict: str | None
     path: Path
     offset: int
     size: int
@@ -158,7 +160,8 @@ def find_rows(path: Path, identity: Identity) -> list[RowPlace]:
                 else:
                     _refuse_other(row, wanted, path, number)
                     ids.add(row["id"])
-                    found.append(RowPlace(row["id"], row.get("seed"), path, offset, len(line)))
+                    place = (row["id"], row.get("seed"), row.get("verdict"))
+                    found.append(RowPlace(*place, path, offset, len(line)))
             offset += len(line)
     faults.raise_if_any("move the file away or choose another output")
     return found

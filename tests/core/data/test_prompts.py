@@ -1,0 +1,101 @@
+"""Prompts: columns, ids, duplicates and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tabom_cli.core.data.config import GenerateConfig, PromptsConfig
+from tabom_cli.core.data.prompts import load_prompts, read_prompts
+from tabom_cli.core.errors import DataError
+
+
+def prompt_file(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def config_of(path: Path, **changes: object) -> PromptsConfig:
+    return PromptsConfig(path=str(path), **changes)  # type: ignore[arg-type]
+
+
+def test_columns_are_mapped_and_references_become_text(tmp_path: Path) -> None:
+    rows = [
+        {"q": "one?", "a": "1", "from": "x"},
+        {"q": "two?", "a": 2},
+        {"q": "three?", "a": ["assert f(1)", "assert f(2)"]},
+        {"q": "four?"},
+    ]
+    path = prompt_file(tmp_path / "p.jsonl", *rows)
+    prompts, report = load_prompts(
+        config_of(path, prompt_column="q", reference_column="a", source_column="from")
+    )
+    assert [p.text for p in prompts] == ["one?", "two?", "three?", "four?"]
+    assert [p.reference for p in prompts] == ["1", "2", "assert f(1)\nassert f(2)", None]
+    assert [p.source for p in prompts] == ["x", "p.jsonl", "p.jsonl", "p.jsonl"]
+    assert [p.line for p in prompts] == [1, 2, 3, 4]
+    assert report.num_without_reference == 1
+
+
+def test_duplicates_are_left_out_and_counted_before_the_limit(tmp_path: Path) -> None:
+    rows = [{"prompt": t} for t in ("a b", "a  b ", "c", "a b", "d")]
+    path = prompt_file(tmp_path / "p.jsonl", *rows)
+    prompts, report = load_prompts(config_of(path))
+    assert [p.text for p in prompts] == ["a b", "c", "d"]
+    assert (report.num_read, report.num_duplicates, report.num_prompts) == (5, 2, 3)
+    assert [p.text for p in read_prompts(config_of(path, limit=2))] == ["a b", "c"]
+
+
+def test_ids_depend_on_source_index_and_text_but_not_on_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    here = prompt_file(tmp_path / "p.jsonl", {"prompt": "a"}, {"prompt": "b"})
+    there = prompt_file(tmp_path / "x" / "p.jsonl", {"prompt": "a"}, {"prompt": "b"})
+    ids = [p.id for p in read_prompts(config_of(here))]
+    assert ids == [p.id for p in read_prompts(config_of(there))]
+    assert len(set(ids)) == 2
+    prompt_file(here, {"prompt": "b"}, {"prompt": "a"})
+    assert not set(ids) & {p.id for p in read_prompts(config_of(here))}
+
+
+def test_bad_prompts_are_named_together(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": ""},
+        {"prompt": "  \n"},
+        {"prompt": 5},
+        {"promt": "x"},
+        {"prompt": "y" * 100_001},
+        {"prompt": "z", "reference": {"a": 1}},
+    ]
+    path = prompt_file(tmp_path / "p.jsonl", *rows)
+    with pytest.raises(DataError) as caught:
+        read_prompts(config_of(path))
+    assert caught.value.message.splitlines() == [
+        f"{path}:1: 'prompt' is empty",
+        f"{path}:2: 'prompt' is empty",
+        f"{path}:3: 'prompt' is a number, not text",
+        f"{path}:4: no column 'prompt' (columns: promt): did you mean 'promt'?",
+        f"{path}:5: 'prompt' has 100001 characters: at most 100000",
+        f"{path}:6: 'reference' is an object: a text, a number or a list of tests",
+    ]
+
+
+def test_missing_and_empty_prompt_files_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_prompts(config_of(tmp_path / "no.jsonl", source="the Hub"))
+    assert "no such prompt file" in caught.value.message
+    assert "the prompts come from the Hub" in str(caught.value.hint)
+    with pytest.raises(DataError, match="the file is empty"):
+        read_prompts(config_of(prompt_file(tmp_path / "p.jsonl")))
+
+
+def test_generated_prompts_keep_task_reference_and_id() -> None:
+    config = PromptsConfig(
+        generate=GenerateConfig(tasks=("countdown", "arithmetic"), num_problems=6)
+    )
+    prompts = read_prompts(config)
+    assert len(prompts) == 6
+    assert [p.task for p in prompts[:2]] == ["countdown", "arithmetic"]
+    assert all(p.reference and p.id.startswith(f"{p.task}-") for p in prompts)
+    assert prompts == read_prompts(config)
