@@ -43,6 +43,9 @@ class DecodeConfig(Section):
     """Draw the token from the proposal distribution, or take its most probable one."""
     eos_suppression: Literal["none", "logits", "confidence"] = "none"
     """`logits` forbids the end-of-text token, `confidence` reveals end tokens last."""
+    stop_behind_eos: bool = False
+    """Stop a row when all its masked positions lie behind a decided end token, and fill them with the
+    pad id, step -1. It saves forwards and changes what later positions would have seen."""
     eps: float = Field(1e-3, gt=0.0, lt=1.0)
     """Smallest time of the `time` schedule."""
     batch_size: int = Field(16, ge=1)
@@ -57,8 +60,12 @@ class DecodeConfig(Section):
                     f"max_new_tokens {self.max_new_tokens}"
                 )
             blocks = self.max_new_tokens // self.block_length
+            if self.steps < blocks:
+                raise ValueError(f"steps {self.steps} is less than one for each of {blocks} blocks")
             if self.schedule == "even" and self.steps % blocks:
                 raise ValueError(f"steps {self.steps} is not a multiple of the {blocks} blocks")
         if self.tokens_per_step is not None and self.threshold is not None:
             raise ValueError("tokens_per_step and threshold exclude each other; set one to null")
+        if self.alg_temp is not None and self.threshold is not None:
+            raise ValueError("alg_temp has no effect with threshold; set one to null")
         return self
