@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tabom_cli.core.config import Section
 from tabom_cli.core.errors import RecipeError
-from tabom_cli.core.recipe import faults
+from tabom_cli.core.recipe import checks, faults
 from tabom_cli.core.recipe.library import find_recipe
 from tabom_cli.core.recipe.model import ObjectiveSection, Recipe, objective_config
 from tabom_cli.core.recipe.source import KeyPath, YamlSource, parse_value, read_yaml
@@ -118,6 +118,7 @@ def _validate(
     except ValidationError as error:
         found.extend(faults.describe(error, Recipe, where))
         return None
+    found.extend(checks.find_faults(recipe, where))
     return None if found else recipe
 
 

@@ -1,0 +1,368 @@
+"""The training loop: global batches, one optimizer step each, on any number of processes.
+
+Knows order, accumulation, clipping, logging and saving; does not know which objective runs, where rows
+come from or how a model is saved (`job.save_model`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from tabom_cli.core.data.batch import TrainingRow, collate
+from tabom_cli.core.errors import Interrupted, RunError
+from tabom_cli.core.models.base import DiffusionLM
+from tabom_cli.core.objectives.base import LossTerms, Objective, PartialState, combine
+from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
+from tabom_cli.core.rundir import JsonlWriter, RunDir, append_jsonl, truncate_jsonl
+from tabom_cli.core.training import checkpoint, optim, order
+from tabom_cli.core.training.config import TrainConfig
+from tabom_cli.core.training.module import TrainModule
+from tabom_cli.core.training.stop import StopRequest
+
+VALIDATION_EPOCH = -1
+"""Epoch number that keys the masks of validation rows, so that epochs can be compared."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Everything one training run needs.
+
+    Attributes:
+        model: The policy, with trainable parameters.
+        objective: The loss.
+        rows: Training rows.
+        validation_rows: Held-out rows, may be empty.
+        config: The `train` section.
+        response_length: T in tokens.
+        seed: The recipe's seed.
+        run: The run folder.
+        save_model: Writes the current weights and tokenizer into an empty folder.
+        run_name: Shown by trackers.
+    """
+
+    model: DiffusionLM
+    objective: Objective
+    rows: Sequence[TrainingRow]
+    validation_rows: Sequence[TrainingRow]
+    config: TrainConfig
+    response_length: int
+    seed: int
+    run: RunDir
+    save_model: Callable[[Path], None]
+    run_name: str
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """Where the final model is, and the last epoch's figures."""
+
+    final: Path
+    steps: int
+    summary: Mapping[str, float]
+
+
+def make_accelerator(config: TrainConfig, run: RunDir) -> Accelerator:
+    """The accelerator of a run: autocast, processes and tracker as the recipe says."""
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=str(run.path),
+    )
+
+
+def train(
+    job: TrainJob,
+    accelerator: Accelerator,
+    *,
+    stop: StopRequest,
+    resume_from: Path | None = None,
+    progress: ProgressCallback = silent,
+) -> TrainOutcome:
+    """Run or continue a training job to its end.
+
+    Args:
+        job: What to train.
+        accelerator: From `make_accelerator`.
+        stop: Asked after every step; a reason saves a state and raises.
+        resume_from: A `state/step_N` folder of the same run.
+        progress: Receives one event per step.
+
+    Raises:
+        Interrupted: `stop` gave a reason; a resumable state was saved.
+        RunError: The loss or the gradient is not finite, the disk is full, a state is damaged.
+    """
+    return _Loop(job, accelerator, stop, progress).run(resume_from)
+
+
+class _Loop:
+    """The state of one call of `train`."""
+
+    def __init__(
+        self, job: TrainJob, accelerator: Accelerator, stop: StopRequest, progress: ProgressCallback
+    ) -> None:
+        self.job, self.accelerator, self.stop, self.progress = job, accelerator, stop, progress
+        self.plan = order.plan_steps(len(job.rows), job.config, accelerator.num_processes)
+        module = TrainModule(job.model, job.objective)
+        self.parameters = module.trainable()
+        self.optimizer = optim.build_optimizer(module.parameters(), job.config)
+        self.module = module.to(accelerator.device)
+        self.wrapped = accelerator.prepare_model(self.module)
+        self.metrics_lines = 0
+        self._order: tuple[int, list[int]] | None = None
+        self.summary: dict[str, float] = {}
+
+    def run(self, resume_from: Path | None) -> TrainOutcome:
+        """Train from a state or from the start."""
+        start = 0
+        if resume_from is not None:
+            position = checkpoint.restore_state(
+                resume_from,
+                trainable=self.parameters,
+                optimizer=self.optimizer,
+                rank=self.accelerator.process_index,
+            )
+            start, self.metrics_lines = position.step, position.metrics_lines
+        if self.accelerator.is_main_process:
+            truncate_jsonl(self.job.run.metrics, self.metrics_lines)
+        self._start_tracker()
+        with append_jsonl(self.job.run.metrics) as metrics, append_jsonl(self.job.run.timings) as timings:
+            for step in range(start, self.plan.total_steps):
+                self._step(step, metrics, timings)
+                done = step + 1
+                self._after_step(done, metrics)
+        self._save_model(self.job.run.final)
+        self.accelerator.end_training()
+        return TrainOutcome(self.job.run.final, self.plan.total_steps, self.summary)
+
+    def _step(self, step: int, metrics: JsonlWriter, timings: JsonlWriter) -> None:
+        started = time.perf_counter()
+        epoch, position = divmod(step, self.plan.steps_per_epoch)
+        rows = self._epoch_rows(epoch)
+        size = self.job.config.global_batch_size
+        chosen = rows[position * size : (position + 1) * size]
+        mine = order.micro_batches(chosen, self.plan, self.accelerator.process_index)
+        batches = [self._prepare(self.job.rows, chunk, epoch) for chunk in mine]
+        counts = self._global_counts(batches)
+        rate = optim.learning_rate(step, self.job.config, self.plan.total_steps)
+        optim.set_learning_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.wrapped.train()
+        totals: dict[str, torch.Tensor] = {}
+        for index, (state, weight) in enumerate(batches):
+            last = index == len(batches) - 1
+            with torch.enable_grad(), self._sync(last):
+                terms = self._forward(state)
+                loss = combine(terms.sums, counts, self.job.objective.weights) * weight
+                self._check_loss(loss, state, step)
+                # DDP averages gradients over processes; the loss is a sum over them.
+                self.accelerator.backward(loss * self.accelerator.num_processes)
+            _accumulate(totals, terms, weight)
+        norm = self.accelerator.clip_grad_norm_(
+            list(self.parameters.values()), self.job.config.max_grad_norm
+        )
+        if not torch.isfinite(norm):
+            names = ", ".join(name for state, _ in batches for name in state.sample_ids)
+            raise RunError(f"step {step + 1}: the gradient is not finite (samples {names})", _NAN_HINT)
+        self.optimizer.step()
+        line = self._line(step, epoch, rate, float(norm), counts, totals)
+        if (step + 1) % self.job.config.log_every == 0 and self.accelerator.is_main_process:
+            metrics.write(line)
+            seconds = time.perf_counter() - started
+            tokens = sum(state.input_ids.numel() for state, weight in batches if weight)
+            tokens *= self.accelerator.num_processes
+            timings.write({"step": step + 1, "time_s": seconds, "tokens_per_s": tokens / seconds})
+        if (step + 1) % self.job.config.log_every == 0:
+            self.metrics_lines += 1
+        self._show(step + 1, line)
+
+    def _epoch_rows(self, epoch: int) -> list[int]:
+        if self._order is None or self._order[0] != epoch:
+            rows = order.epoch_order(len(self.job.rows), seed=self.job.seed, epoch=epoch)
+            self._order = (epoch, rows)
+        return self._order[1]
+
+    def _prepare(
+        self, rows: Sequence[TrainingRow], chunk: Sequence[int], epoch: int
+    ) -> tuple[PartialState, float]:
+        """A masked micro-batch and its weight; an empty share repeats a row with weight zero."""
+        chosen = [rows[index] for index in chunk] or [rows[0]]
+        batch = collate(
+            chosen,
+            response_length=self.job.response_length,
+            pad_token_id=self.job.model.pad_token_id,
+        )
+        generators = order.row_generators(batch.sample_ids, seed=self.job.seed, epoch=epoch)
+        state = self.job.objective.prepare(batch, generators, self.job.model.mask_token_id)
+        return state.to(self.accelerator.device), 1.0 if chunk else 0.0
+
+    def _global_counts(self, batches: Sequence[tuple[PartialState, float]]) -> dict[str, float]:
+        names = sorted(batches[0][0].counts)
+        sums = [sum(state.counts[name] * weight for state, weight in batches) for name in names]
+        vector = torch.tensor(sums, dtype=torch.float64, device=self.accelerator.device)
+        return dict(zip(names, self._reduce(vector).tolist(), strict=True))
+
+    def _forward(self, state: PartialState) -> LossTerms:
+        with self.accelerator.autocast():
+            return self.wrapped(state)
+
+    def _sync(self, last: bool) -> Any:
+        """Gradients are exchanged on the last micro-batch only."""
+        return nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+
+    def _check_loss(self, loss: torch.Tensor, state: PartialState, step: int) -> None:
+        if not torch.isfinite(loss):
+            raise RunError(
+                f"step {step + 1}: the loss is {float(loss)} (samples {', '.join(state.sample_ids)})",
+                _NAN_HINT,
+            )
+
+    def _line(
+        self,
+        step: int,
+        epoch: int,
+        rate: float,
+        norm: float,
+        counts: Mapping[str, float],
+        totals: Mapping[str, torch.Tensor],
+    ) -> dict[str, float]:
+        values = self._reduced(totals)
+        figures = _figures(values, counts, self.job.objective.weights)
+        return {
+            "step": step + 1,
+            "epoch": epoch + 1,
+            **figures,
+            "lr": rate,
+            "grad_norm": norm,
+            **{f"num_{name}": count for name, count in counts.items()},
+        }
+
+    def _reduced(self, totals: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        names = sorted(totals)
+        vector = torch.stack([totals[name].double() for name in names])
+        return dict(zip(names, self._reduce(vector).tolist(), strict=True))
+
+    def _reduce(self, vector: torch.Tensor) -> torch.Tensor:
+        if self.accelerator.num_processes == 1:
+            return vector
+        return self.accelerator.reduce(vector, reduction="sum")
+
+    def _show(self, done: int, line: Mapping[str, float]) -> None:
+        info: dict[str, float | str] = {"loss": line["loss"], "lr": line["lr"]}
+        self.progress(
+            ProgressEvent(task="train", done=done, total=self.plan.total_steps, info=info)
+        )
+        if self.job.config.tracker != "none":
+            self.accelerator.log(dict(line), step=done)
+
+    def _after_step(self, done: int, metrics: JsonlWriter) -> None:
+        epoch_end = done % self.plan.steps_per_epoch == 0 or done == self.plan.total_steps
+        if epoch_end:
+            self._end_epoch(done, metrics)
+        every = self.job.config.save_every
+        finished = done == self.plan.total_steps
+        reason = self._stop_reason()
+        if not finished and (reason or (done % every == 0 if every else epoch_end)):
+            self._save_state(done)
+        if reason and not finished:
+            raise Interrupted(
+                f"stopped by {reason} after step {done} of {self.plan.total_steps}",
+                f"continue with --resume {self.job.run.path}",
+            )
+
+    def _end_epoch(self, done: int, metrics: JsonlWriter) -> None:
+        epoch = math.ceil(done / self.plan.steps_per_epoch)
+        if self.job.validation_rows:
+            line = {"step": done, "epoch": epoch, **self._validate()}
+            self.metrics_lines += 1
+            self.summary = {name: float(value) for name, value in line.items()}
+            if self.accelerator.is_main_process:
+                metrics.write(line)
+            text = ", ".join(f"{name} {value:.4g}" for name, value in line.items() if "/" in name)
+            self.progress(ProgressEvent("message", text=f"epoch {epoch}: {text}"))
+        self._save_model(self.job.run.epoch(epoch))
+
+    def _validate(self) -> dict[str, float]:
+        """Loss and metrics on the held-out rows, with the same masks in every epoch."""
+        self.wrapped.eval()
+        rows = self.job.validation_rows
+        size, processes = self.plan.micro_batch_size, self.accelerator.num_processes
+        chunks = [list(range(s, min(s + size, len(rows)))) for s in range(0, len(rows), size)]
+        chunks += [[] for _ in range(-len(chunks) % processes)]
+        mine = chunks[self.accelerator.process_index :: processes]
+        batches = [self._prepare(rows, chunk, VALIDATION_EPOCH) for chunk in mine]
+        counts = self._global_counts(batches)
+        totals: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            for state, weight in batches:
+                with self.accelerator.autocast():
+                    _accumulate(totals, self.module(state), weight)
+        figures = _figures(self._reduced(totals), counts, self.job.objective.weights)
+        return {f"validation/{name}": value for name, value in figures.items()}
+
+    def _save_state(self, done: int) -> None:
+        generators = gather_object([checkpoint.generator_state()])
+        if self.accelerator.is_main_process:
+            checkpoint.save_state(
+                self.job.run,
+                checkpoint.Position(done, self.metrics_lines),
+                trainable=self.parameters,
+                optimizer=self.optimizer.state_dict(),
+                generators=generators,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _save_model(self, target: Path) -> None:
+        if self.accelerator.is_main_process:
+            self.job.save_model(target)
+        self.accelerator.wait_for_everyone()
+
+    def _stop_reason(self) -> str | None:
+        reason = self.stop.reason
+        if self.accelerator.num_processes == 1:
+            return reason
+        flag = torch.tensor([1.0 if reason else 0.0], device=self.accelerator.device)
+        asked = float(self.accelerator.reduce(flag, reduction="sum")) > 0
+        return (reason or "another process") if asked else None
+
+    def _start_tracker(self) -> None:
+        if self.job.config.tracker != "none":
+            self.accelerator.init_trackers(self.job.run_name)
+
+
+_NAN_HINT = "lower train.learning_rate, or look at these rows with `tabom data inspect`"
+
+
+def _accumulate(totals: dict[str, torch.Tensor], terms: LossTerms, weight: float) -> None:
+    """Add a micro-batch's detached sums and metrics, as flat names."""
+    flat = {f"sum/{name}": value.detach() for name, value in terms.sums.items()}
+    for name, (value, count) in terms.metrics.items():
+        flat[f"metric/{name}"] = value.detach()
+        flat[f"count/{name}"] = count.detach()
+    for name, value in flat.items():
+        scaled = value.double() * weight
+        totals[name] = totals[name] + scaled if name in totals else scaled
+
+
+def _figures(
+    values: Mapping[str, float], counts: Mapping[str, float], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """Total loss, each term's mean and each metric's mean, from reduced sums."""
+    terms = {name: values[f"sum/{name}"] / counts[name] if counts[name] else 0.0 for name in weights}
+    metrics = {
+        name.removeprefix("metric/"): value / count
+        for name, value in values.items()
+        if name.startswith("metric/") and (count := values["count/" + name.removeprefix("metric/")])
+    }
+    loss = sum(weights[name] * value for name, value in terms.items())
+    return {"loss": loss, **{f"loss_{name}": value for name, value in terms.items()}, **metrics}
