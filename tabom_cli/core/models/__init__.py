@@ -11,6 +11,7 @@ SHARED_MODULES = (
     "lora",
     "source",
     "template",
+    "template_batch",
     "tokenizers",
     "weights",
 )

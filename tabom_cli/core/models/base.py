@@ -20,9 +20,20 @@ from torch import Tensor, nn
 class Policy(Protocol):
     """The two calls that losses and the sampler make; `DiffusionLM` and toy models in tests have them."""
 
-    mask_token_id: int
-    eos_token_id: int
-    pad_token_id: int
+    @property
+    def mask_token_id(self) -> int:
+        """Id of the mask token."""
+        ...
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id that ends a text."""
+        ...
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that fills a response behind its end."""
+        ...
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Hidden states (B, L, D) of which position i predicts token i."""

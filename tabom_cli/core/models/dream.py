@@ -222,17 +222,9 @@ class DreamModel(NativeModel):
         """The token embedding, which peft and gradient checkpointing ask for."""
         return self.model.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embedding."""
-        self.model.embed_tokens = value
-
     def get_output_embeddings(self) -> nn.Module:
         """The head."""
         return self.lm_head
-
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        """Replace the head."""
-        self.lm_head = value
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Final hidden states, shifted right by one so that position i predicts token i.
@@ -304,6 +296,11 @@ class DreamModel(NativeModel):
             position_ids = positions_from(attention_mask, embedded.shape[1], embedded.device)
         mask = attendable(attention_mask)
         return self.model(embedded, mask, position_ids, self.uses_eager_attention, record)
+
+
+def init_std(config: DreamConfig) -> float:
+    """Standard deviation of freshly drawn matrices."""
+    return config.initializer_range
 
 
 CONFIG = DreamConfig
