@@ -24,7 +24,7 @@ from tabom_cli.core.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from tabom_cli.core.decoding.config import DecodeConfig
-    from tabom_cli.core.decoding.sampler import DecodeRequest, StepView
+    from tabom_cli.core.decoding.records import DecodeRequest, StepView
     from tabom_cli.core.models.base import Policy
 
 Positions = Literal["visible_eos", "final_eos", "all"]
@@ -81,24 +81,28 @@ class EntropyTrace:
     def __init__(self, eos_token_ids: Collection[int]) -> None:
         self._eos = np.array(sorted(eos_token_ids), dtype=np.int64)
         self._steps: dict[str, list[tuple[np.ndarray, np.ndarray, int]]] = {}
-        self._canvas: dict[str, np.ndarray] = {}
+        self._final_eos: dict[str, int] = {}
 
     def before_reveal(self, view: StepView) -> None:
         """Keep each row's entropies and the leftmost EOS that is visible before this step's transfer."""
-        canvas_BT = view.canvas_BT.cpu().numpy()
+        eos_BT = np.isin(view.canvas_BT.cpu().numpy(), self._eos)
         masked_BT = view.masked_BT.cpu().numpy()
         entropy_BT = view.entropy_BT.cpu().numpy()
         if np.isnan(entropy_BT[masked_BT]).any():
             raise RunError("the decoder gave no entropy for a masked position")
         for row, request_id in enumerate(view.request_ids):
-            step = (entropy_BT[row].copy(), masked_BT[row].copy(), self._first_eos(canvas_BT[row]))
+            step = entropy_BT[row].copy(), masked_BT[row].copy(), _first(eos_BT[row])
             self._steps.setdefault(request_id, []).append(step)
 
     def after_reveal(self, view: StepView) -> None:
-        """Keep each row's tokens; the last ones are the finished sequence."""
+        """Note where each row's text would end if it were finished now.
+
+        What an early stop leaves masked is filled with padding, which is the EOS in both families.
+        """
         canvas_BT = view.canvas_BT.cpu().numpy()
+        ended_BT = np.isin(canvas_BT, self._eos) | view.masked_BT.cpu().numpy()
         for row, request_id in enumerate(view.request_ids):
-            self._canvas[request_id] = canvas_BT[row].copy()
+            self._final_eos[request_id] = _first(ended_BT[row])
 
     def trace(self, request_id: str) -> Trace:
         """The trace of a finished row, which is then forgotten.
@@ -106,10 +110,10 @@ class EntropyTrace:
         Raises:
             RunError: The row was not seen, or was already taken.
         """
-        if request_id not in self._canvas:
+        if request_id not in self._final_eos:
             raise RunError(f"no decoding step of '{request_id}' was observed")
         steps = self._steps.pop(request_id)
-        final_eos = self._first_eos(self._canvas.pop(request_id))
+        final_eos = self._final_eos.pop(request_id)
         variances: dict[Positions, list[float | None]] = {name: [] for name in POSITIONS}
         counts: dict[Positions, list[int]] = {name: [] for name in POSITIONS}
         for entropy_T, masked_T, visible_eos in steps:
@@ -123,11 +127,6 @@ class EntropyTrace:
                 counts[name].append(len(counted))
                 variances[name].append(float(counted.var()) if len(counted) >= 2 else None)
         return Trace(request_id, variances, counts)
-
-    def _first_eos(self, canvas_T: np.ndarray) -> int:
-        """Index of the first EOS, T when there is none."""
-        found = np.flatnonzero(np.isin(canvas_T, self._eos))
-        return int(found[0]) if len(found) else len(canvas_T)
 
 
 @dataclass(frozen=True)
@@ -262,6 +261,12 @@ def run_tds(
     results = decode(model, requests, decode_config, observer=observer, progress=progress)
     traces = {result.id: observer.trace(result.id) for result in results}
     return [traces[name] for name in ids]
+
+
+def _first(flag_T: np.ndarray) -> int:
+    """Index of the first True, T when there is none."""
+    found = np.flatnonzero(flag_T)
+    return int(found[0]) if len(found) else len(flag_T)
 
 
 def _values(

@@ -96,6 +96,12 @@ def test_an_eos_revealed_in_a_step_counts_only_from_the_next_step_on() -> None:
     assert observer.trace("a").counts["visible_eos"] == [3, 2]
 
 
+def test_what_an_early_stop_leaves_masked_counts_as_ended() -> None:
+    trace = observe([([MASK] * 4, [0.0, 2.0, 4.0, 9.0])], [5, TURN_END, MASK, MASK])
+    assert trace.counts["final_eos"] == [2]
+    assert trace.variances["final_eos"] == [1.0]
+
+
 def test_only_the_given_ids_end_a_text() -> None:
     steps = [([MASK, TURN_END, MASK, MASK], [1.0, 0.0, 3.0, 5.0])]
     trace = observe(steps, [4, TURN_END, 4, 4])
