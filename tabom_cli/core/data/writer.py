@@ -62,7 +62,7 @@ class TrajectoryWriter:
         self.identity = identity
         self._fsync = fsync
         with ExitStack() as stack:
-            stack.enter_context(exclusive_lock(self.path.with_name(f".{self.path.name}.lock")))
+            stack.enter_context(exclusive_lock(lock_path(self.path)))
             self._lines = stack.enter_context(JsonlWriter(self.path))
             self.repaired_bytes = self._lines.repaired_bytes
             self.seeds = {place.id: place.seed for place in find_rows(self.path, identity)}
@@ -124,6 +124,11 @@ class RowPlace:
     path: Path
     offset: int
     size: int
+
+
+def lock_path(path: Path) -> Path:
+    """The lock file of a trajectory file that is being written."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def identity_of(row: Trajectory) -> Identity:
