@@ -18,7 +18,9 @@ class DistillConfig(Section):
     """The prompts."""
     num_samples: int = Field(1, ge=1)
     """Answers per prompt; rows of one prompt share a `group_id`."""
-    verifier: Literal["none", "math", "code", "countdown", "arithmetic", "functions", "tasks"] = "none"
+    verifier: Literal["none", "math", "code", "countdown", "arithmetic", "functions", "tasks"] = (
+        "none"
+    )
     """Answer check; `tasks` picks the check of each generated problem."""
     max_prompt_length: int = Field(256, ge=1)
     """Prompt budget in tokens, template included."""

@@ -1,0 +1,102 @@
+"""What a distillation has to make: one job per prompt and sample, with stable ids and seeds.
+
+Knows settings and prompts; no model, no tensor, no output file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabom_cli.core.data.prompts import Prompt
+from tabom_cli.core.data.records import stable_hash
+from tabom_cli.core.decoding.config import DecodeConfig
+from tabom_cli.core.distillation.config import DistillConfig
+from tabom_cli.core.errors import DataError
+
+_RELEASE_METHODS = {"low_confidence": "default"}
+_RANKS_ON_PROPOSAL = frozenset({"entropy", "maskgit_plus", "topk_margin"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One answer to make.
+
+    Attributes:
+        id: Row id: the prompt's id and the sample index.
+        prompt: The question.
+        seed: Seeds the row's generator; a function of (seed, prompt id, sample index).
+    """
+
+    id: str
+    prompt: Prompt
+    seed: int
+
+
+def make_jobs(prompts: Sequence[Prompt], *, num_samples: int, seed: int) -> list[Job]:
+    """All jobs in prompt order, the samples of a prompt together."""
+    return [
+        Job(f"{prompt.id}-{sample}", prompt, row_seed(seed, prompt.id, sample))
+        for prompt in prompts
+        for sample in range(num_samples)
+    ]
+
+
+def row_seed(seed: int, prompt_id: str, sample: int) -> int:
+    """63-bit seed of one row: equal on every machine, process count and resume."""
+    digest = hashlib.sha256(f"{seed}\0{prompt_id}\0{sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def decode_hash(config: DecodeConfig) -> str:
+    """Hash of the decode settings that change results: all but the batch size."""
+    return stable_hash(config.model_dump(mode="json", exclude={"batch_size"}))
+
+
+def method_name(strategy: str) -> str:
+    """The `method` of a row in the release's words: `low_confidence` is called `default` there."""
+    return _RELEASE_METHODS.get(strategy, strategy)
+
+
+def decode_warnings(config: DecodeConfig) -> list[str]:
+    """Decode settings that make a recorded order say little; empty when there are none.
+
+    Source: field.md T1: at temperature 0.1 and top-p 0.9 most positions become one-hot, their
+    entropies tie at 0, and the tie-break by position makes the order left to right.
+    """
+    tempered = 0.0 < config.temperature < 1.0 and config.confidence_temperature is None
+    if not tempered or config.strategy not in _RANKS_ON_PROPOSAL:
+        return []
+    return [
+        f"positions are ranked on the distribution after temperature {config.temperature:g}"
+        + (f" and top-p {config.top_p:g}" if config.top_p is not None else "")
+        + ": many become certain at once, tie, and are taken from left to right, so the recorded "
+        "order says little; --set distill.decode.confidence_temperature=1.0 ranks on the raw one"
+    ]
+
+
+def check_references(config: DistillConfig, prompts: Sequence[Prompt]) -> None:
+    """Refuse prompts that the answer check cannot judge.
+
+    Raises:
+        DataError: Prompts without a reference under a verifier, or without a task under `tasks`.
+    """
+    if config.verifier == "none":
+        return
+    path = config.prompts.path or "generated prompts"
+    faults = [
+        f"{path}:{prompt.line}: no {what}" if prompt.line else f"{path}: {prompt.id}: no {what}"
+        for prompt in prompts
+        for what, missing in (
+            (f"reference in column '{config.prompts.reference_column}'", prompt.reference is None),
+            ("embedded task", config.verifier == "tasks" and prompt.task is None),
+        )
+        if missing
+    ]
+    if faults:
+        rest = [f"and {len(faults) - 10} more faults"] if len(faults) > 10 else []
+        raise DataError(
+            "\n".join([*faults[:10], *rest]),
+            hint=f"verifier '{config.verifier}' needs them: name the column, or verifier=none",
+        )

@@ -1,0 +1,69 @@
+"""The JSON beside a trajectory file that says how it was made. Knows no tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tabom_cli.core import rundir
+from tabom_cli.core.data.prompts import PromptReport
+from tabom_cli.core.data.records import SCHEMA_VERSION, stable_hash
+from tabom_cli.core.data.writer import Identity
+from tabom_cli.core.distillation.config import DistillConfig
+from tabom_cli.core.distillation.jobs import Job
+
+
+def manifest_path(output: Path) -> Path:
+    """`trajectories.jsonl` has `trajectories.manifest.json` beside it."""
+    return output.with_name(f"{output.name.removesuffix('.jsonl')}.manifest.json")
+
+
+def write_manifest(
+    output: Path,
+    *,
+    status: Literal["running", "complete"],
+    config: DistillConfig,
+    identity: Identity,
+    prompts: PromptReport,
+    jobs: Sequence[Job],
+    seed: int,
+    command: Sequence[str],
+    results: Mapping[str, Any],
+) -> None:
+    """Write the manifest, whole or not at all.
+
+    Args:
+        output: Trajectory file; hashed when complete.
+        status: `running` until all rows are there.
+        config: The distill section.
+        identity: Model, adapter and hashes that the rows share.
+        prompts: Counts of the prompts.
+        jobs: All rows that belong into the file.
+        seed: The run's seed.
+        command: Command line.
+        results: Counts and rates.
+
+    Raises:
+        RunError: The disk is full or the place cannot be written.
+    """
+    extra = {
+        "status": status,
+        "schema_version": SCHEMA_VERSION,
+        "file": output.name,
+        "sha256": rundir.file_sha256(output) if status == "complete" else None,
+        "model": identity.model,
+        "adapter": identity.adapter,
+        "decode_hash": identity.decode_hash,
+        "template_hash": identity.template_hash,
+        "distill": config.model_dump(mode="json"),
+        "num_prompts": prompts.num_prompts,
+        "num_duplicate_prompts": prompts.num_duplicates,
+        "num_prompts_without_reference": prompts.num_without_reference,
+        "prompts_hash": stable_hash([job.id for job in jobs]),
+        "num_rows": len(jobs),
+        **results,
+    }
+    rundir.write_json_atomic(
+        manifest_path(output), rundir.manifest(command=command, seed=seed, extra=extra)
+    )

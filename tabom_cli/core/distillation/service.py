@@ -1,0 +1,254 @@
+"""From prompts to a verified trajectory file that grows row by row and survives a kill.
+
+Knows prompts, decoding, answer checks and trajectory files; does not train and never prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from tabom_cli.core import sandbox
+from tabom_cli.core.data.prompts import Prompt, load_prompts
+from tabom_cli.core.data.records import Trajectory, content_length, non_ltr_positions
+from tabom_cli.core.data.verify import verify
+from tabom_cli.core.data.writer import Identity, TrajectoryWriter
+from tabom_cli.core.decoding.scheduler import DecodeRequest, DecodeResult, decode
+from tabom_cli.core.distillation.config import DistillConfig
+from tabom_cli.core.distillation.jobs import (
+    Job,
+    check_references,
+    decode_hash,
+    decode_warnings,
+    make_jobs,
+    method_name,
+)
+from tabom_cli.core.distillation.manifest import manifest_path, write_manifest
+from tabom_cli.core.distillation.meter import DistillReport, Meter
+from tabom_cli.core.distillation.plan import shard_path
+from tabom_cli.core.distillation.shards import finish_file, refuse_other_seeds, rows_elsewhere
+from tabom_cli.core.errors import EnvironmentNotReady, RunError, UsageError
+from tabom_cli.core.models.base import DiffusionLM
+from tabom_cli.core.models.template import render_prompt, response_text, template_hash
+from tabom_cli.core.models.template_batch import render_prompts
+from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
+
+TASK = "distill"
+NEAR_BUDGET = 16
+"""Tokens below the budget from which a prompt may have been cut (decoding and encoding shift it)."""
+
+
+def distill(
+    model: DiffusionLM,
+    config: DistillConfig,
+    *,
+    output: Path,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    barrier: Callable[[], None] | None = None,
+    command: Sequence[str] = (),
+    fsync: bool = False,
+    progress: ProgressCallback = silent,
+) -> DistillReport:
+    """Answer every prompt, check the answers and append them to `output`, one row at a time.
+
+    Rows that the file already holds are skipped, so that the same call resumes a killed one; the
+    finished file is in prompt order and equal to that of an uninterrupted run, up to the floating
+    point of the model. Several processes write `<output>.rank<r>` each; rank 0 merges them.
+
+    Args:
+        model: Loaded, in evaluation mode.
+        config: The distill section.
+        output: Trajectory file.
+        seed: Row seeds are functions of it, the prompt id and the sample index.
+        rank: This process, 0 to `world_size` - 1.
+        world_size: Processes that share the rows.
+        barrier: Waits for all processes; needed when there are several.
+        command: Command line, for the manifest.
+        fsync: Bring every row to the disk at once.
+        progress: Task "distill"; warnings and a bar with rows/s, tokens/s, forwards per token,
+            accepted share and seconds left.
+
+    Returns:
+        Counts of the whole file (of this process's part on other ranks) and this process's rates.
+
+    Raises:
+        DataError: Prompts or an existing output cannot be read.
+        RunError: The existing output was made otherwise, another process writes it, the disk is
+            full, or rows are missing after all processes finished.
+        EnvironmentNotReady: The answer check runs code and there is no sandbox.
+        KeyboardInterrupt: Passed on; the file is valid and the same call goes on.
+    """
+    if world_size > 1 and barrier is None:
+        raise UsageError("several processes need a barrier to merge their shards")
+    prompts, prompt_report = load_prompts(config.prompts)
+    check_references(config, prompts)
+    _check_sandbox(config, prompts)
+    identity = identity_of_run(model, config)
+    jobs = make_jobs(prompts, num_samples=config.num_samples, seed=seed)
+    own_path = output if world_size == 1 else shard_path(output, rank)
+    warn = progress if rank == 0 else silent
+    for text in decode_warnings(config.decode):
+        warn(ProgressEvent("warning", task=TASK, text=text))
+    prompt_ids = _render_all(model, config, prompts, warn)
+    describe = partial(
+        write_manifest,
+        output,
+        config=config,
+        identity=identity,
+        prompts=prompt_report,
+        jobs=jobs,
+        seed=seed,
+        command=command,
+    )
+    with TrajectoryWriter(own_path, identity, fsync=fsync) as writer:
+        if writer.repaired_bytes:
+            text = f"{own_path}: cut off {writer.repaired_bytes} bytes of an unfinished last row"
+            progress(ProgressEvent("warning", task=TASK, text=text))
+        done = writer.seeds | rows_elsewhere(output, own_path, identity)
+        refuse_other_seeds(output, jobs, done)
+        unfinished = any(job.id not in done for job in jobs) or not manifest_path(output).exists()
+        if rank == 0 and unfinished:
+            describe(status="running", results={})
+        own = jobs[rank::world_size]
+        todo = [job for job in own if job.id not in done]
+        meter = Meter(num_total=len(own), num_done=len(own) - len(todo))
+        if meter.num_done:
+            text = f"{output}: {meter.num_done} of {len(own)} rows are already there"
+            warn(ProgressEvent("message", task=TASK, text=text))
+        for row, num_forwards in _rows(model, config, todo, prompt_ids, identity):
+            writer.write(row)
+            meter.add(row, num_forwards=num_forwards, end_ids=model.ids.end)
+            progress(meter.event(TASK))
+    wait = barrier or _no_barrier
+    wait()
+    if rank == 0:
+        verdicts = finish_file(output, jobs, identity)
+        report = meter.report(output, verdicts=verdicts, num_rows=verdicts.total())
+        if unfinished:
+            describe(status="complete", results=report.as_dict())
+    else:
+        report = meter.report(own_path, verdicts=meter.verdicts, num_rows=meter.num_made)
+    wait()
+    return report
+
+
+def identity_of_run(model: DiffusionLM, config: DistillConfig) -> Identity:
+    """What the rows of this model and these settings have in common."""
+    name = model.name if model.revision is None else f"{model.name}@{model.revision}"
+    return Identity(
+        model=name,
+        adapter=model.adapter,
+        decode_hash=decode_hash(config.decode),
+        template_hash=template_hash(model.tokenizer),
+    )
+
+
+def _rows(
+    model: DiffusionLM,
+    config: DistillConfig,
+    jobs: Sequence[Job],
+    prompt_ids: Mapping[str, tuple[int, ...]],
+    identity: Identity,
+) -> Iterator[tuple[Trajectory, int]]:
+    """Checked rows with their forward passes, in the order in which they finish."""
+    waiting = {job.id: job for job in jobs}
+    requests = [DecodeRequest(job.id, prompt_ids[job.prompt.id], job.seed) for job in jobs]
+    for result in decode(model, requests, config.decode):
+        job = waiting.pop(result.id)
+        ids = prompt_ids[job.prompt.id]
+        yield _checked_row(model, config, job, ids, result, identity), result.num_forwards
+
+
+def _checked_row(
+    model: DiffusionLM,
+    config: DistillConfig,
+    job: Job,
+    prompt_token_ids: Sequence[int],
+    result: DecodeResult,
+    identity: Identity,
+) -> Trajectory:
+    tokens, prompt = result.response_token_ids, job.prompt
+    if model.mask_token_id in tokens:
+        raise RunError(f"row '{job.id}': the decode left masked positions; this is a bug in tabom")
+    text = response_text(model.tokenizer, tokens, model.ids.end)
+    verdict = verify(
+        config.verifier,
+        prompt=prompt.text,
+        response=text,
+        reference=prompt.reference,
+        task=prompt.task,
+        ended=any(token in model.ids.end for token in tokens),
+    )
+    judged = config.verifier != "none" and verdict != "unverified"
+    length = content_length(tokens, model.ids.end)
+    return Trajectory(
+        id=job.id,
+        group_id=prompt.id,
+        prompt=prompt.text,
+        prompt_token_ids=list(prompt_token_ids),
+        response=text,
+        response_token_ids=list(tokens),
+        decoding_order=list(result.decoding_order),
+        decoding_entropy=[_stored(value) for value in result.decoding_entropy],
+        non_ltr_positions=non_ltr_positions(result.decoding_order, length=length),
+        method=method_name(config.decode.strategy),
+        data_source=prompt.source,
+        reference=prompt.reference,
+        verdict=verdict,
+        reward=float(verdict == "correct") if judged else None,
+        model=identity.model,
+        adapter=identity.adapter,
+        decode_hash=identity.decode_hash,
+        template_hash=identity.template_hash,
+        seed=job.seed,
+    )
+
+
+def _stored(entropy: float) -> float:
+    """Seven significant digits hold a float32; the rest would only lengthen the file."""
+    return float(f"{entropy:.7g}")
+
+
+def _render_all(
+    model: DiffusionLM,
+    config: DistillConfig,
+    prompts: Sequence[Prompt],
+    warn: ProgressCallback,
+) -> dict[str, tuple[int, ...]]:
+    """Prompt ids by prompt id; warns when user text had to be cut to the budget."""
+    limit = config.max_prompt_length
+    texts = [prompt.text for prompt in prompts]
+    rendered = render_prompts(model.tokenizer, texts, max_length=limit)
+    cut = [
+        prompt
+        for prompt, ids in zip(prompts, rendered, strict=True)
+        if len(ids) > limit - NEAR_BUDGET
+        and ids != render_prompt(model.tokenizer, prompt.text, max_length=None)
+    ]
+    if cut:
+        first = f"line {cut[0].line}" if cut[0].line else f"'{cut[0].id}'"
+        text = (
+            f"{len(cut)} of {len(prompts)} prompts are longer than max_prompt_length {limit} and "
+            f"lost their end ({first} first): the model answers what is left"
+        )
+        warn(ProgressEvent("warning", task=TASK, text=text))
+    return {prompt.id: tuple(ids) for prompt, ids in zip(prompts, rendered, strict=True)}
+
+
+def _check_sandbox(config: DistillConfig, prompts: Sequence[Prompt]) -> None:
+    runs_code = config.verifier in ("code", "functions") or (
+        config.verifier == "tasks" and any(prompt.task == "functions" for prompt in prompts)
+    )
+    reason = sandbox.why_unavailable() if runs_code else None
+    if reason is not None:
+        raise EnvironmentNotReady(
+            f"verifier '{config.verifier}' runs the model's code, and there is no sandbox: {reason}",
+            hint="use a machine that allows user namespaces, or leave the code prompts out",
+        )
+
+
+def _no_barrier() -> None:
+    """One process has nobody to wait for."""
