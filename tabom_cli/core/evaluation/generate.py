@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tabom_cli.core.decoding.config import DecodeConfig
-from tabom_cli.core.decoding.sampler import DecodeRequest, DecodeResult
+from tabom_cli.core.decoding.scheduler import DecodeRequest, DecodeResult
 from tabom_cli.core.decoding.scheduler import decode as decode_rows
 from tabom_cli.core.errors import RunError, UsageError
 from tabom_cli.core.evaluation.identity import (
@@ -31,12 +31,20 @@ from tabom_cli.core.evaluation.records import (
     read_requests,
     shard_path,
 )
-from tabom_cli.core.files import append_jsonl
+from tabom_cli.core.jsonl import append_jsonl
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.template import render_prompt, template_hash
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
 AnswerEnd = Literal["turn", "eos"]
+
+
+class StoredTrace(Protocol):
+    """What an observer saw of one row."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for the completions file."""
+        ...
 
 
 class TracingObserver(Protocol):
@@ -50,8 +58,8 @@ class TracingObserver(Protocol):
         """Called after tokens were revealed."""
         ...
 
-    def trace(self, request_id: str) -> dict[str, list[float | None]]:
-        """Per-step values of the row, and forget them."""
+    def trace(self, request_id: str) -> StoredTrace:
+        """What was seen of a finished row, and forget it."""
         ...
 
 
@@ -142,7 +150,7 @@ def generate(
             writer.write(header.model_dump(mode="json"))
         for result in decode_rows(model, rows, decode, observer=observer):
             now = time.monotonic()
-            trace = observer.trace(result.id) if observer is not None else None
+            trace = observer.trace(result.id).as_json() if observer is not None else None
             num_prompt_tokens = min(len(prompts[result.id]), max_prompt_length)
             writer.write(
                 _completion(
@@ -206,7 +214,7 @@ def _completion(
     num_prompt_tokens: int,
     answer_end: AnswerEnd,
     time_s: float,
-    trace: dict[str, list[float | None]] | None,
+    trace: dict[str, Any] | None,
 ) -> Completion:
     num_tokens = _answer_length(model, result.response_token_ids)
     return Completion(

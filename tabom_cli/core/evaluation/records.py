@@ -110,8 +110,8 @@ class Completion(Section):
     """Whether the response holds an end token."""
     time_s: float
     """Seconds since the previous answer of the same process; they add up to its decoding time."""
-    tds: dict[str, list[float | None]] | None = None
-    """Variance of masked entropies before each step, for each choice of positions."""
+    tds: dict[str, Any] | None = None
+    """What the caller's observer recorded of this row, such as the entropy variance per step."""
 
 
 def digest(value: Any) -> str:
@@ -213,6 +213,15 @@ def read_completions(path: Path) -> tuple[CompletionsHeader | None, dict[str, Co
             completion = _parse(Completion, line, f"{file}:{number}")
             found.setdefault(completion.id, completion)
     return header, found
+
+
+def decoding_time_s(path: Path, task: str | None = None) -> float:
+    """Seconds of decoding behind the completions of a run: the slowest process counts."""
+    times = [0.0]
+    for file in completion_files(path):
+        rows = [_parse(Completion, line, str(file)) for line in _lines(file, allow_torn=True)[1:]]
+        times.append(sum(row.time_s for row in rows if task in (None, row.task)))
+    return max(times)
 
 
 _Record = TypeVar("_Record", bound=Section)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,87 +19,9 @@ from tabom_cli.core.evaluation.records import (
     read_completions,
     read_requests,
 )
-from tabom_cli.core.evaluation.statistics import (
-    Interval,
-    bootstrap_interval,
-    majority_vote,
-    pass_at_k,
-    wilson_interval,
-)
+from tabom_cli.core.evaluation.scores import SampleScore, TaskScore, summarise
 from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec, check_data, load_tasks
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
-
-_NO_ANSWER = ("[invalid]", "")
-
-
-@dataclass(frozen=True)
-class SampleScore:
-    """One scored answer.
-
-    Attributes:
-        doc_index: Row of the problem in the task's data.
-        sample_index: Which answer to the problem.
-        request_id: Id of the request, by which the completion is found.
-        score: Value of the primary metric, 0 or 1 for all tasks here.
-        extracted: What the harness's filter took out of the answer.
-        target: The reference as the harness renders it.
-        text: The answer.
-        metrics: Other values of this sample under the same filter.
-    """
-
-    doc_index: int
-    sample_index: int
-    request_id: str
-    score: float
-    extracted: str
-    target: str
-    text: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A mean over problems with its 95 % interval, both in [0, 1]."""
-
-    value: float
-    interval: Interval
-
-
-@dataclass(frozen=True)
-class TaskScore:
-    """The score of one task.
-
-    Attributes:
-        task: Task name.
-        version: The harness's version of the task.
-        metric: Full key of the primary metric, such as `exact_match,flexible-extract`.
-        value: Mean of the primary metric, in [0, 1].
-        interval: 95 % interval: Wilson's for one answer per problem, else a bootstrap over problems.
-        num_correct: Answers with score 1; None when the metric is not 0 or 1.
-        num_total: Answers scored.
-        num_problems: Problems scored.
-        num_samples: Answers per problem.
-        metrics: Every metric of the harness by full key, averaged over samples.
-        pass_at: Unbiased pass@k by k; only with several samples.
-        majority: Accuracy of the most frequent extracted answer; only where answers can be counted.
-        samples: Every scored answer.
-        remarks: Facts of this machine that the score depends on.
-    """
-
-    task: str
-    version: str
-    metric: str
-    value: float
-    interval: Interval
-    num_correct: int | None
-    num_total: int
-    num_problems: int
-    num_samples: int
-    metrics: Mapping[str, float]
-    pass_at: Mapping[int, Rate]
-    majority: Rate | None
-    samples: Sequence[SampleScore]
-    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def score(
@@ -251,30 +172,20 @@ def _score_task(
             totals[name].append(value)
         samples.extend(_samples(results["samples"][spec.name], key, sample_index, places))
     samples.sort(key=lambda sample: (sample.doc_index, sample.sample_index))
-    by_problem: dict[int, list[SampleScore]] = defaultdict(list)
-    for sample in samples:
-        by_problem[sample.doc_index].append(sample)
-    binary = all(sample.score in (0.0, 1.0) for sample in samples)
-    num_correct = sum(sample.score == 1.0 for sample in samples) if binary else None
-    if num_correct is not None and header.num_samples == 1:
-        interval = wilson_interval(num_correct, len(samples))
-    else:
-        means = [sum(s.score for s in group) / len(group) for group in by_problem.values()]
-        interval = bootstrap_interval(means, num_resamples=2000, seed=header.seed)
-    several = header.num_samples > 1 and binary
+    summary = summarise(samples, num_samples=header.num_samples, votes=spec.votes, seed=header.seed)
     return TaskScore(
         task=spec.name,
         version=version,
         metric=key,
-        value=sum(totals[key]) / len(totals[key]),
-        interval=interval,
-        num_correct=num_correct,
-        num_total=len(samples),
-        num_problems=len(by_problem),
+        value=summary.value,
+        interval=summary.interval,
+        num_correct=summary.num_correct,
+        num_total=summary.num_total,
+        num_problems=summary.num_problems,
         num_samples=header.num_samples,
         metrics={name: sum(values) / len(values) for name, values in totals.items()},
-        pass_at=_pass_rates(by_problem, header) if several else {},
-        majority=_majority(by_problem, header) if several and spec.votes else None,
+        pass_at=summary.pass_at,
+        majority=summary.majority,
         samples=samples,
         remarks=spec.remarks() if spec.remarks is not None else {},
     )
@@ -338,29 +249,3 @@ def _samples(
             )
         )
     return found
-
-
-def _pass_rates(
-    by_problem: Mapping[int, Sequence[SampleScore]], header: RequestsHeader
-) -> dict[int, Rate]:
-    num = header.num_samples
-    wanted = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= num} | {num})
-    correct = [sum(s.score == 1.0 for s in group) for group in by_problem.values()]
-    rates = {}
-    for k in wanted:
-        values = [pass_at_k(num, count, k) for count in correct]
-        interval = bootstrap_interval(values, num_resamples=2000, seed=header.seed)
-        rates[k] = Rate(sum(values) / len(values), interval)
-    return rates
-
-
-def _majority(by_problem: Mapping[int, Sequence[SampleScore]], header: RequestsHeader) -> Rate:
-    values = []
-    for group in by_problem.values():
-        answers = [None if s.extracted in _NO_ANSWER else s.extracted for s in group]
-        winner = majority_vote(answers)
-        values.append(max((s.score for s in group if s.extracted == winner), default=0.0))
-    if all(value in (0.0, 1.0) for value in values):
-        return Rate(sum(values) / len(values), wilson_interval(int(sum(values)), len(values)))
-    interval = bootstrap_interval(values, num_resamples=2000, seed=header.seed)
-    return Rate(sum(values) / len(values), interval)

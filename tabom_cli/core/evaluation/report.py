@@ -1,0 +1,180 @@
+"""Results as plain tables: columns, rows and footnotes. Knows nothing about terminals or colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabom_cli.core.errors import DataError
+from tabom_cli.core.evaluation.results import read_results, read_sample_scores
+from tabom_cli.core.evaluation.statistics import Comparison, compare_paired
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text for a table.
+
+    Attributes:
+        title: What it shows.
+        columns: Column heads.
+        rows: Cells as text, one tuple per row.
+        notes: Footnotes.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [f"### {self.title}", "", _line(self.columns), _line(["---"] * len(self.columns))]
+        lines += [_line(row) for row in self.rows]
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """One row per task: score, interval, counts and cost."""
+    rows = []
+    notes: dict[str, None] = {}
+    for task, entry in results["tasks"].items():
+        cost = entry["cost"]
+        rows.append(
+            (
+                task,
+                entry["metric"],
+                percent(entry["value"]),
+                _interval(entry["interval_95"]),
+                _counts(entry),
+                describe_decode(entry["decode"]),
+                f"{cost['tokens_per_forward']:.2f}",
+                f"{cost['decoding_time_s']:.1f}",
+            )
+        )
+        notes.update(dict.fromkeys(_notes(task, entry)))
+    return Table(
+        title=_title(results),
+        columns=(
+            "task",
+            "metric",
+            "score",
+            "95 % interval",
+            "correct/total",
+            "decode",
+            "tokens/forward",
+            "decoding s",
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def compare_results(folder_a: Path, folder_b: Path, *, seed: int = 0) -> dict[str, Comparison]:
+    """Paired comparisons of two result folders, by task; b against a.
+
+    Raises:
+        DataError: No task in common, or a task was scored on different prompts.
+    """
+    results_a, results_b = read_results(folder_a), read_results(folder_b)
+    common = [task for task in results_a["tasks"] if task in results_b["tasks"]]
+    if not common:
+        raise DataError(f"{folder_a} and {folder_b} have no task in common")
+    found = {}
+    for task in common:
+        entry_a, entry_b = results_a["tasks"][task], results_b["tasks"][task]
+        scores_a, scores_b = read_sample_scores(folder_a, task), read_sample_scores(folder_b, task)
+        if scores_a.keys() != scores_b.keys() or entry_a["prompts_hash"] != entry_b["prompts_hash"]:
+            raise DataError(
+                f"{task}: the two runs answered different prompts "
+                f"({len(scores_a)} and {len(scores_b)} problems)",
+                hint="evaluate both with the same --limit, shots and data",
+            )
+        order = sorted(scores_a)
+        found[task] = compare_paired(
+            [scores_a[index] for index in order], [scores_b[index] for index in order], seed=seed
+        )
+    return found
+
+
+def comparison_table(comparisons: Mapping[str, Comparison], *, names: tuple[str, str]) -> Table:
+    """One row per task: difference, interval and whether it is real."""
+    rows = tuple(
+        (
+            task,
+            f"{100 * item.difference:+.2f}",
+            f"{100 * item.interval.low:+.2f} to {100 * item.interval.high:+.2f}",
+            f"{item.wins}/{item.losses}",
+            f"{item.p_value:.3f}",
+            "yes" if item.is_real else "no",
+        )
+        for task, item in comparisons.items()
+    )
+    return Table(
+        title=f"{names[1]} against {names[0]}",
+        columns=("task", "difference", "95 % paired bootstrap", "won/lost", "sign test p", "real"),
+        rows=rows,
+        notes=("a difference is called real when its interval does not hold zero",),
+    )
+
+
+def describe_decode(decode: Mapping[str, Any]) -> str:
+    """The decode in a few words; what departs from plain decoding is always named."""
+    words = [f"{decode['strategy']} {decode['max_new_tokens']}/{decode['steps']}"]
+    if decode.get("block_length"):
+        words.append(f"block {decode['block_length']}")
+    if decode.get("tokens_per_step"):
+        words.append(f"{decode['tokens_per_step']} tokens/step")
+    if decode.get("threshold"):
+        words.append(f"threshold {decode['threshold']}")
+    if decode.get("eos_suppression", "none") != "none":
+        words.append(f"EOS suppressed ({decode['eos_suppression']})")
+    words.append(f"T={decode['temperature']:g}")
+    return ", ".join(words)
+
+
+def percent(value: float) -> str:
+    """A proportion in percent with two decimals."""
+    return f"{100 * value:.2f}"
+
+
+def _title(results: Mapping[str, Any]) -> str:
+    names = {
+        f"{entry['model']}" + (f" + {entry['adapter']}" if entry["adapter"] else "")
+        for entry in results["tasks"].values()
+    }
+    return "; ".join(sorted(names)) or "no tasks"
+
+
+def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:
+    notes = [f"{task}: {name} {text}" for name, text in entry["remarks"].items()]
+    if entry["limit"] is not None:
+        notes.append(f"{task}: only {entry['num_problems']} problems (--limit)")
+    for k, rate in entry["pass_at"].items():
+        notes.append(
+            f"{task}: pass@{k} {percent(rate['value'])} ({_interval(rate['interval_95'])})"
+        )
+    if entry["majority"]:
+        rate = entry["majority"]
+        notes.append(
+            f"{task}: majority of {entry['num_samples']} {percent(rate['value'])} "
+            f"({_interval(rate['interval_95'])})"
+        )
+    return notes
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"{percent(bounds[0])} to {percent(bounds[1])}"
+
+
+def _counts(entry: Mapping[str, Any]) -> str:
+    if entry["num_correct"] is None:
+        return f"-/{entry['num_total']}"
+    return f"{entry['num_correct']}/{entry['num_total']}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,93 @@
+"""Turn an embedded task domain into an lm-eval task. Knows no single domain.
+
+Problems come from the generators' test split; an answer is judged by the same check as in
+distillation. Whether the model ended its turn does not count here: a right answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
+
+DEFAULT_NUM_PROBLEMS = 2000
+VERDICTS = ("unparsable", "timeout", "error")
+"""Reasons that are counted apart from plainly wrong answers."""
+
+
+def tiny_task(name: str, summary: str, *, executes_code: bool = False) -> TaskSpec:
+    """The task of an embedded domain.
+
+    Args:
+        name: Domain and task name.
+        summary: One line for lists.
+        executes_code: Whether its check runs the answer in the sandbox.
+    """
+
+    def config(settings: TaskSettings) -> dict[str, Any]:
+        return {
+            "task": name,
+            "custom_dataset": _dataset(name, settings.limit or DEFAULT_NUM_PROBLEMS),
+            "test_split": "test",
+            "output_type": "generate_until",
+            "doc_to_text": "prompt",
+            "doc_to_target": "answer",
+            "num_fewshot": settings.num_fewshot,
+            "generation_kwargs": {"until": [], "do_sample": False},
+            "process_results": _judge(name),
+            "unsafe_code": executes_code,
+            "metric_list": [
+                {"metric": metric, "aggregation": "mean", "higher_is_better": metric == "accuracy"}
+                for metric in ("accuracy", *VERDICTS)
+            ],
+            "metadata": {"version": 1.0},
+        }
+
+    return TaskSpec(
+        name=name,
+        summary=summary,
+        metrics=("accuracy,none",),
+        config=config,
+        executes_code=executes_code,
+        own=True,
+    )
+
+
+def _dataset(name: str, num_problems: int) -> Callable[..., dict[str, Any]]:
+    def dataset(**_: Any) -> dict[str, Any]:
+        from datasets import Dataset
+
+        from tabom_cli.assets.tasks import problems
+
+        found = problems([name], split="test", num_problems=num_problems)
+        rows = [
+            {
+                "id": problem.id,
+                "prompt": problem.prompt,
+                "answer": problem.answer,
+                "reference": problem.reference,
+            }
+            for problem in found
+        ]
+        return {"test": Dataset.from_list(rows)}
+
+    return dataset
+
+
+def _judge(name: str) -> Callable[[Mapping[str, Any], Sequence[str]], dict[str, float]]:
+    def judge(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+        from tabom_cli.core.data.verify import verify
+
+        verdict = verify(
+            name,
+            prompt=doc["prompt"],
+            response=results[0],
+            reference=doc["reference"],
+            task=name,
+            ended=True,
+        )
+        counts = {reason: float(verdict == reason) for reason in VERDICTS}
+        return {"accuracy": float(verdict == "correct"), **counts}
+
+    return judge
