@@ -26,6 +26,7 @@ from tabom_cli.core.models.layers import (
     attendable,
     positions_from,
     refuse_unsupported,
+    resolve_rope_theta,
     rotate,
 )
 
@@ -60,9 +61,11 @@ class DreamConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         scaling = kwargs.pop("rope_scaling", None)
-        for unused in ("attn_implementation", "sliding_window", "max_window_layers", "auto_map"):
-            if unused != "attn_implementation" or kwargs.get(unused) not in ("sdpa", "eager"):
-                kwargs.pop(unused, None)
+        for unused in ("sliding_window", "max_window_layers", "auto_map"):
+            kwargs.pop(unused, None)
+        # Some copies of the 7B config ask for a kernel that this network does not use.
+        if kwargs.get("attn_implementation") not in ("sdpa", "eager"):
+            kwargs.pop("attn_implementation", None)
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         faults = []
@@ -83,24 +86,6 @@ class DreamConfig(PreTrainedConfig):
         self.rope_theta = resolve_rope_theta(self.rope_theta, self.rope_parameters, default=1e6)
         self.rope_parameters = {"rope_type": "default", "rope_theta": self.rope_theta}
         super().__post_init__(**kwargs)
-
-
-def resolve_rope_theta(
-    flat: float | None, parameters: dict[str, Any] | None, *, default: float
-) -> float:
-    """The rotary base from the flat key of the published configs or from transformers 5's mapping.
-
-    Raises:
-        ModelError: Both are given and differ.
-    """
-    nested = (parameters or {}).get("rope_theta")
-    if flat is not None and nested is not None and flat != nested:
-        raise ModelError(
-            f"config.json gives two rotary bases: rope_theta = {flat}, rope_parameters.rope_theta = {nested}"
-        )
-    if flat is not None:
-        return float(flat)
-    return float(nested) if nested is not None else default
 
 
 class DreamAttention(nn.Module):
@@ -269,11 +254,11 @@ class DreamModel(NativeModel):
         if output_attentions:
             raise ModelError("attention weights are not returned: call without output_attentions")
         record: list[Tensor] | None = [] if output_hidden_states else None
+        source = input_ids if inputs_embeds is None else inputs_embeds
+        if source is None or (input_ids is not None and inputs_embeds is not None):
+            raise ModelError("forward needs either input_ids or inputs_embeds")
         if position_ids is None:
-            source = input_ids if input_ids is not None else inputs_embeds
-            if source is None:
-                raise ModelError("forward needs input_ids or inputs_embeds")
-            position_ids = torch.arange(source.shape[1], device=source.device)[None]
+            position_ids = positions_from(None, source.shape[1], source.device)
         hidden = self._run(input_ids, inputs_embeds, attention_mask, position_ids, record)
         logits = self.lm_head(hidden[:, -num_logits_to_keep:])
         output = MaskedLMOutput(logits=logits, hidden_states=tuple(record) if record else None)

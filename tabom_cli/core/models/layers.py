@@ -188,3 +188,36 @@ def refuse_unsupported(family: str, faults: list[str]) -> None:
             f"config.json asks for options that the {family} network does not have:{lines}",
             hint="no published checkpoint of this family uses them; check where the folder comes from",
         )
+
+
+def resolve_rope_theta(
+    flat: float | None, parameters: dict[str, Any] | None, *, default: float
+) -> float:
+    """The rotary base from the flat key of the published configs or from transformers 5's mapping.
+
+    Raises:
+        ModelError: Both are given and differ.
+    """
+    nested = (parameters or {}).get("rope_theta")
+    if flat is not None and nested is not None and flat != nested:
+        raise ModelError(
+            f"config.json gives two rotary bases: rope_theta = {flat}, rope_parameters.rope_theta = {nested}"
+        )
+    if flat is not None:
+        return float(flat)
+    return float(nested) if nested is not None else default
+
+
+def enable_gradient_checkpointing(network: nn.Module) -> None:
+    """Recompute every block in the backward pass; works on a native network and inside peft's wrapper.
+
+    It takes effect in training mode only.
+
+    Raises:
+        ModelError: There is no native network inside.
+    """
+    natives = [module for module in network.modules() if isinstance(module, NativeModel)]
+    if not natives:
+        raise ModelError(f"{type(network).__name__} has no gradient checkpointing")
+    for native in natives:
+        native._set_gradient_checkpointing(True)

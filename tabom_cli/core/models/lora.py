@@ -7,6 +7,7 @@ peft is imported inside the functions, because that takes seconds.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,10 @@ def _wrap(network: nn.Module, settings: Any, *, source: str) -> nn.Module:
     # peft would overwrite the name in its settings by the one that the network carries.
     network.name_or_path = settings.base_model_name_or_path
     try:
-        return get_peft_model(network, settings)  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            # peft asks transformers under names that the newest version calls deprecated.
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(network, settings)  # type: ignore[arg-type]
     except ValueError as error:
         raise ModelError(f"{source}: the adapter cannot be attached: {error}") from error
     finally:
