@@ -23,7 +23,12 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_text_atomic(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file so that readers see the old content or the new, never a part.
+    """Write a UTF-8 text file with `write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: Path | str, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
 
     Raises:
         RunError: The disk is full or the place cannot be written; the old file is untouched.
@@ -33,8 +38,8 @@ def write_text_atomic(path: Path | str, text: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = _fresh_partial(target)
         try:
-            with partial.open("w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
+            with partial.open("wb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(partial, target)
