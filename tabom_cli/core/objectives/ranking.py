@@ -84,8 +84,12 @@ def ranking_sums(
         pairs_BKK: Allowed pairs from `ordered_pairs`.
         margin: m, in nats.
     """
+    # An index instead of masked_scatter: its backward pass would wait for the device.
     slots_BK = packed_slots(num_tokens_B, pairs_BKK.shape[1])
-    entropy_BK = entropy_N.new_zeros(slots_BK.shape).masked_scatter(slots_BK, entropy_N)
+    first_B1 = (num_tokens_B.cumsum(dim=0) - num_tokens_B)[:, None]
+    slot_K = torch.arange(pairs_BKK.shape[1], device=num_tokens_B.device)
+    index_BK = torch.where(slots_BK, first_B1 + slot_K, entropy_N.shape[0])
+    entropy_BK = torch.cat([entropy_N, entropy_N.new_zeros(1)])[index_BK]
     excess_BKK = entropy_BK[:, :, None] - entropy_BK[:, None, :]
     hinge_BKK = torch.where(pairs_BKK, torch.relu(excess_BKK + margin), 0.0)
     num_pairs_B = pairs_BKK.sum(dim=(1, 2))

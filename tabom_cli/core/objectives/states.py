@@ -73,7 +73,7 @@ def mask_from_cuts(
     visible_BL = ~batch.response_mask | ((order_BL >= 0) & (order_BL < cut_B1))
     input_ids = batch.input_ids.masked_fill(~visible_BL, mask_token_id)
     in_window_BL = (order_BL >= cut_B1) & (order_BL < cut_B1 + window_B1)
-    supervised_BL = maskable_BL & in_window_BL & (order_BL >= 0) & (cut_B1 >= 0)
+    supervised_BL = maskable_BL & in_window_BL & (cut_B1 >= 0)
     return input_ids, supervised_BL
 
 

@@ -462,3 +462,13 @@ def test_knobs_override_what_parity_says() -> None:
     cuts = release.windows_at(batch, torch.tensor([1]))
     pairs = release.state_at(batch, cuts, MASK_ID).extras["pairs"]
     assert torch.equal(pairs, _objective().state_at(batch, cuts, MASK_ID).extras["pairs"])
+
+
+def test_state_moves_to_another_device_as_a_whole() -> None:
+    batch = make_batch(RAGGED, response_length=T)
+    state = _objective().prepare(batch, generators(range(len(RAGGED))), MASK_ID)
+    moved = state.to(torch.device("meta"))
+    tensors = [moved.input_ids, moved.attention_mask, moved.targets, moved.supervised_mask]
+    assert all(tensor.device.type == "meta" for tensor in [*tensors, *moved.extras.values()])
+    assert moved.counts == state.counts
+    assert moved.sample_ids == state.sample_ids
