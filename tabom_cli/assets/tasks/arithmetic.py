@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 from tabom_cli.assets.tasks.problem import Draft
 
-LARGEST_VALUE = 999
-
 _NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gia", "Hugo", "Ida", "Jon", "Kim", "Leo")
 _ITEMS = ("apples", "books", "cards", "coins", "eggs", "pens", "plums", "shells", "stamps", "toys")
 _BOXES = ("bags", "boxes", "jars", "packs")
@@ -22,19 +20,19 @@ _Event = tuple[str, str, int]  # sentence part, operator, operand
 
 
 def draft(rng: random.Random) -> Draft:
-    """A story about one person's things: a start, one to three events, a question."""
+    """A story about one person's things: a start, what happens to them, a question."""
     name, items = rng.choice(_NAMES), rng.choice(_ITEMS)
     steps: list[str] = []
     if rng.random() < 0.5:
-        count, each = rng.randint(2, 12), rng.randint(2, 15)
+        count, each = rng.randint(2, 9), rng.randint(2, 9)
         value = count * each
         story = [f"{name} has {count} {rng.choice(_BOXES)} of {each} {items}."]
         steps.append(f"{count} * {each} = {value}")
     else:
-        value = rng.randint(5, 99)
+        value = rng.randint(5, 40)
         story = [f"{name} has {value} {items}."]
-    num_events = rng.randint(2, 3) if steps else rng.randint(2, 4)
-    for _ in range(num_events):
+    num_steps = rng.choices((2, 3, 4), (2, 2, 1))[0]
+    while len(steps) < num_steps:
         words, operator, operand = _event(rng, value)
         result = _apply(value, operator, operand)
         steps.append(f"{value} {operator} {operand} = {result}")
@@ -81,16 +79,16 @@ def _apply(value: int, operator: str, operand: int) -> int:
 
 def _event(rng: random.Random, value: int) -> _Event:
     makers: list[Callable[[], _Event]] = [
-        lambda: _amount(rng, "+", rng.randint(2, 99), ("Then buys", "Then finds", "Then gets")),
+        lambda: _amount(rng, "+", rng.randint(2, 20), ("Then buys", "Then finds", "Then gets")),
     ]
     if value > 3:
-        most = min(99, value - 1)
+        most = min(20, value - 1)
         makers.append(
             lambda: _amount(
                 rng, "-", rng.randint(2, most), ("Then loses", "Then sells", "Then gives away")
             )
         )
-    factors = [factor for factor in range(2, 7) if value * factor <= 600]
+    factors = [factor for factor in range(2, 5) if value * factor <= 200]
     if factors:
         makers.append(lambda: _times(rng.choice(factors)))
     divisors = [divisor for divisor in range(2, 10) if value % divisor == 0 and value > divisor]

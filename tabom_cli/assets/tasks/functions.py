@@ -1,7 +1,8 @@
 """Functions: small Python functions from a description in English, checked by running them.
 
-Five families (number, pipeline, branch, text, loop) that share operations, so that a model can learn
-the parts and combine them. Expected values come from closures that are built beside the code, never
+Five families say what to do (number, pipeline, branch, text, loop) and share their operations; three
+give the kind of function and examples of it (line, sequence, slice), so that its constants have to be
+worked out. Expected values come from closures that are built beside the code, never
 from running text. Knows nothing about the sandbox: the check hands back a program.
 """
 
@@ -41,12 +42,12 @@ class _Function:
 def draft(rng: random.Random) -> Draft:
     """A function of a random family under a random name."""
     name = rng.choice(_NAMES)
-    function = rng.choice((_number, _pipeline, _branch, _text, _loop))(rng)
+    function = rng.choices(_FAMILIES, _WEIGHTS)[0](rng)
     signature = f"{name}({function.arguments})"
     test_seed = rng.getrandbits(32)
     return Draft(
         key=f"({function.arguments}) {function.body}",
-        prompt=f"Write {signature}: {function.words}.",
+        prompt=f"Write {signature}: {function.words.replace('{name}', name)}.",
         answer=f"def {signature}:\n    {function.body}",
         reference=lambda: _reference(name, function, random.Random(test_seed)),
     )
@@ -154,3 +155,50 @@ def _loop(rng: random.Random) -> _Function:
         lambda n: start + sum(term.value(i) for i in range(n) if test.value(i)),
         lambda draw: (draw.randint(0, 30),),
     )
+
+
+def _line(rng: random.Random) -> _Function:
+    low, high = sorted(rng.sample(range(1, 10), 2))
+    slope, offset = rng.randint(2, 9), rng.randint(1, 20)
+    return _linear(
+        rng,
+        slope,
+        offset,
+        "a line, {name}" + f"({low}) = {slope * low + offset}, " + "{name}"
+        f"({high}) = {slope * high + offset}",
+    )
+
+
+def _sequence(rng: random.Random) -> _Function:
+    slope, offset, first = rng.randint(2, 12), rng.randint(1, 30), rng.randint(1, 5)
+    terms = ", ".join(str(slope * x + offset) for x in range(first, first + 3))
+    return _linear(rng, slope, offset, f"a line, from {first} on {terms}")
+
+
+def _linear(rng: random.Random, slope: int, offset: int, words: str) -> _Function:
+    argument = rng.choice(("x", "n", "v"))
+    return _Function(
+        argument,
+        words,
+        f"return {argument} * {slope} + {offset}",
+        lambda x: slope * x + offset,
+        lambda draw: (draw.randint(-9, 30),),
+    )
+
+
+def _slice(rng: random.Random) -> _Function:
+    argument = rng.choice(("xs", "items", "nums"))
+    length = rng.randint(4, 6)
+    start, stop = sorted(rng.sample(range(length + 1), 2))
+    shown = rng.sample(range(10), length)
+    return _Function(
+        argument,
+        f"a slice, {shown} gives {shown[start:stop]}",
+        f"return {argument}[{start}:{stop}]",
+        lambda values: values[start:stop],
+        lambda draw: (draw.sample(range(30), length),),
+    )
+
+
+_FAMILIES = (_number, _pipeline, _branch, _text, _loop, _line, _sequence, _slice)
+_WEIGHTS = (1, 1, 1, 1, 1, 3, 3, 1)
