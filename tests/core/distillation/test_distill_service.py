@@ -1,0 +1,294 @@
+"""Distillation of a toy model: rows, resuming, shards, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from distill_toys import LENGTH, prompts_in, toy_config, toy_model
+
+from tabom_cli.core.data.prompts import read_prompts
+from tabom_cli.core.data.records import Trajectory, content_length, non_ltr_positions
+from tabom_cli.core.data.trajectory import read_trajectories
+from tabom_cli.core.decoding.scheduler import DecodeRequest, decode
+from tabom_cli.core.distillation import service
+from tabom_cli.core.distillation.service import distill
+from tabom_cli.core.errors import DataError, EnvironmentNotReady, RunError, UsageError
+from tabom_cli.core.models.template import render_prompt, response_text, template_hash
+from tabom_cli.core.progress import ProgressEvent
+
+MODEL = toy_model()
+
+
+def rows_of(path: Path) -> list[Trajectory]:
+    return read_trajectories(path)[0]
+
+
+class Stop:
+    """Raises KeyboardInterrupt once that many rows are done."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.kind == "progress" and event.done >= self.after:
+            raise KeyboardInterrupt
+
+
+def test_rows_hold_the_decode_and_come_in_prompt_order(tmp_path: Path) -> None:
+    output, config = tmp_path / "t.jsonl", toy_config()
+    report = distill(MODEL, config, output=output, seed=3)
+    rows = rows_of(output)
+    prompts = read_prompts(config.prompts)
+    assert [row.id for row in rows] == [f"{p.id}-{k}" for p in prompts for k in range(2)]
+    for row, prompt in zip(rows, (p for p in prompts for _ in range(2)), strict=True):
+        digest = hashlib.sha256(f"3\0{prompt.id}\0{row.id[-1]}".encode()).digest()
+        seed = int.from_bytes(digest[:8], "big") // 2
+        prompt_ids = render_prompt(MODEL.tokenizer, prompt.text, max_length=64)
+        request = DecodeRequest("x", tuple(prompt_ids), seed)
+        (alone,) = decode(MODEL, [request], config.decode)
+        assert row.seed == seed
+        assert row.prompt_token_ids == prompt_ids
+        assert row.response_token_ids == alone.response_token_ids
+        assert row.decoding_order == alone.decoding_order
+        assert row.decoding_entropy == pytest.approx(alone.decoding_entropy, rel=1e-5)
+        length = content_length(alone.response_token_ids, MODEL.ids.end)
+        assert row.non_ltr_positions == non_ltr_positions(alone.decoding_order, length=length)
+        text = response_text(MODEL.tokenizer, alone.response_token_ids, MODEL.ids.end)
+        assert row.response == text
+        assert (row.prompt, row.group_id) == (prompt.text, prompt.id)
+        assert (row.reference, row.data_source) == (prompt.reference, "countdown/train")
+        assert (row.method, row.model, row.adapter) == ("entropy", "toy", None)
+        assert row.template_hash == template_hash(MODEL.tokenizer)
+        assert row.reward == float(row.verdict == "correct")
+    assert len({tuple(row.response_token_ids or ()) for row in rows}) > 6
+    assert report.num_rows == report.num_made == 12
+    assert report.verdicts == Counter(row.verdict for row in rows)
+    tokens = sum(content_length(r.response_token_ids or (), MODEL.ids.end) for r in rows)
+    assert report.tokens_per_s == pytest.approx(tokens / report.time_s)
+    assert report.rows_per_s == pytest.approx(12 / report.time_s)
+
+
+def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    whole, cut, config = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", toy_config()
+    distill(MODEL, config, output=whole, seed=3)
+    for after in (1, 5, 9):
+        with pytest.raises(KeyboardInterrupt):
+            distill(MODEL, config, output=cut, seed=3, progress=Stop(after))
+        assert len(rows_of(cut)) == after
+        with cut.open("ab") as stream:
+            stream.write(b'{"schema_version": 1, "id": "torn')
+    events: list[ProgressEvent] = []
+    report = distill(MODEL, config, output=cut, seed=3, progress=events.append)
+    assert cut.read_bytes() == whole.read_bytes()
+    assert (report.num_made, report.num_rows) == (3, 12)
+    texts = [event.text for event in events if event.kind != "progress"]
+    assert texts[0] == f"{cut}: cut off 33 bytes of an unfinished last row"
+    assert texts[1] == f"{cut}: 9 of 12 rows are already there"
+    assert [e.done for e in events if e.kind == "progress"] == [10, 11, 12]
+
+
+def test_a_finished_file_is_left_alone(tmp_path: Path) -> None:
+    output, config = tmp_path / "t.jsonl", toy_config()
+    distill(MODEL, config, output=output, seed=3)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("t.*")}
+    report = distill(MODEL, config, output=output, seed=3)
+    assert (report.num_made, report.num_rows) == (0, 12)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_batch_size_changes_nothing_in_the_file(tmp_path: Path) -> None:
+    one, many = tmp_path / "one.jsonl", tmp_path / "many.jsonl"
+    distill(MODEL, toy_config(batch_size=1), output=one, seed=3)
+    distill(MODEL, toy_config(batch_size=7), output=many, seed=3)
+    assert one.read_bytes() == many.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"seed": 4}, "made with another seed"),
+        ({"model": toy_model("other")}, "model is 'toy', this run has 'other'"),
+        ({"config": toy_config(temperature=0.5)}, "decode_hash is"),
+    ],
+)
+def test_an_output_that_was_made_otherwise_is_refused_untouched(
+    tmp_path: Path, changes: dict[str, object], text: str
+) -> None:
+    output = tmp_path / "t.jsonl"
+    arguments = {"model": MODEL, "config": toy_config(), "seed": 3}
+    distill(**arguments, output=output)  # type: ignore[arg-type]
+    before = output.read_bytes()
+    with pytest.raises(RunError, match=text):
+        distill(**arguments | changes, output=output)  # type: ignore[arg-type]
+    assert output.read_bytes() == before
+
+
+def test_two_processes_write_shards_that_merge_to_the_file_of_one(tmp_path: Path) -> None:
+    single, output, config = tmp_path / "single.jsonl", tmp_path / "t.jsonl", toy_config()
+    distill(MODEL, config, output=single, seed=3)
+    waits: list[int] = []
+    shares = {"world_size": 2, "barrier": lambda: waits.append(1)}
+    other = distill(MODEL, config, output=output, seed=3, rank=1, **shares)  # type: ignore[arg-type]
+    assert other.num_rows == 6
+    assert not output.exists()
+    shard = tmp_path / "t.jsonl.rank1"
+    assert [row.id for row in rows_of(single)][1::2] == sorted(
+        (row.id for row in rows_of(shard)), key=[row.id for row in rows_of(single)].index
+    )
+    report = distill(MODEL, config, output=output, seed=3, rank=0, **shares)  # type: ignore[arg-type]
+    assert output.read_bytes() == single.read_bytes()
+    assert (report.num_rows, report.num_made) == (12, 6)
+    assert len(waits) == 4
+    assert not list(tmp_path.glob("*.rank*"))
+
+
+def test_another_number_of_processes_goes_on_where_the_first_stopped(tmp_path: Path) -> None:
+    single, output, config = tmp_path / "single.jsonl", tmp_path / "t.jsonl", toy_config()
+    distill(MODEL, config, output=single, seed=3)
+    shares = {"world_size": 3, "barrier": lambda: None}
+    for rank in (2, 1):
+        with pytest.raises(KeyboardInterrupt):
+            distill(
+                MODEL,
+                config,
+                output=output,
+                seed=3,
+                rank=rank,
+                progress=Stop(2),
+                **shares,  # type: ignore[arg-type]
+            )
+    (tmp_path / "t.jsonl.rank1").open("ab").write(b'{"id": "torn')
+    report = distill(MODEL, config, output=output, seed=3)
+    assert report.num_made == 8
+    assert output.read_bytes() == single.read_bytes()
+    assert not list(tmp_path.glob("*.rank*"))
+
+
+def test_rank_zero_says_which_rows_are_missing(tmp_path: Path) -> None:
+    shares = {"world_size": 2, "barrier": lambda: None}
+    with pytest.raises(RunError, match="6 of 12 rows are missing"):
+        distill(MODEL, toy_config(), output=tmp_path / "t.jsonl", seed=3, **shares)  # type: ignore[arg-type]
+    assert len(rows_of(tmp_path / "t.jsonl.rank0")) == 6
+    with pytest.raises(UsageError, match="barrier"):
+        distill(MODEL, toy_config(), output=tmp_path / "t.jsonl", seed=3, world_size=2)
+
+
+def test_the_manifest_says_how_the_file_was_made(tmp_path: Path) -> None:
+    output, config = tmp_path / "t.jsonl", toy_config()
+    path = tmp_path / "t.manifest.json"
+    with pytest.raises(KeyboardInterrupt):
+        distill(MODEL, config, output=output, seed=3, progress=Stop(2))
+    assert json.loads(path.read_text())["status"] == "running"
+    report = distill(MODEL, config, output=output, seed=3, command=["tabom", "distill"])
+    manifest = json.loads(path.read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert manifest["num_rows"] == 12
+    assert manifest["verdicts"] == dict(report.verdicts)
+    assert manifest["last_call"]["num_made"] == 10
+    assert (manifest["model"], manifest["seed"]) == ("toy", 3)
+    assert manifest["decode_hash"] == rows_of(output)[0].decode_hash
+    assert manifest["distill"]["decode"]["steps"] == LENGTH
+    assert manifest["command"] == ["tabom", "distill"]
+    assert manifest["packages"]["torch"]
+
+
+def test_progress_carries_rates_and_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = iter(["correct", "wrong", "correct", "truncated"] * 3)
+    monkeypatch.setattr(service, "verify", lambda *args, **options: next(verdicts))
+    events: list[ProgressEvent] = []
+    report = distill(MODEL, toy_config(), output=tmp_path / "t", seed=3, progress=events.append)
+    last = events[-1]
+    assert (last.task, last.done, last.total) == ("distill", 12, 12)
+    assert last.info["accepted"] == 0.5
+    assert last.info["left_s"] == 0.0
+    assert float(events[5].info["left_s"]) > 0
+    assert {"rows_per_s", "tokens_per_s", "forwards_per_token"} <= set(last.info)
+    assert report.acceptance == 0.5
+    assert report.verdicts == {"correct": 6, "wrong": 3, "truncated": 3}
+    rewards = Counter(row.reward for row in rows_of(tmp_path / "t"))
+    assert rewards == {1.0: 6, 0.0: 6}
+
+
+def test_rows_nobody_judged_have_no_reward_and_no_acceptance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "verify", lambda *args, **options: "unverified")
+    report = distill(MODEL, toy_config(verifier="none"), output=tmp_path / "t", seed=3)
+    assert report.acceptance is None
+    assert {row.reward for row in rows_of(tmp_path / "t")} == {None}
+
+
+def test_a_degenerate_order_and_cut_prompts_are_warned_about(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"prompt": "1 + 1"}) + "\n" + json.dumps({"prompt": "2 " * 90}))
+    config = toy_config(
+        verifier="none", confidence_temperature=None, temperature=0.1, top_p=0.9
+    ).model_copy(update={"prompts": prompts_in(path)})
+    events: list[ProgressEvent] = []
+    distill(MODEL, config, output=tmp_path / "t", seed=3, progress=events.append)
+    warnings = [event.text for event in events if event.kind == "warning"]
+    assert "after temperature 0.1 and top-p 0.9" in warnings[0]
+    assert "confidence_temperature=1.0" in warnings[0]
+    assert "1 of 2 prompts are longer than max_prompt_length 64" in warnings[1]
+    assert "line 2 first" in warnings[1]
+    events.clear()
+    distill(
+        MODEL, toy_config(temperature=0.1), output=tmp_path / "u", seed=3, progress=events.append
+    )
+    assert not [event for event in events if event.kind == "warning"]
+
+
+def test_prompts_without_references_are_refused_before_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a", "reference": "1"}\n{"prompt": "b"}\n')
+    config = toy_config(verifier="math").model_copy(update={"prompts": prompts_in(path)})
+    with pytest.raises(DataError) as caught:
+        distill(MODEL, config, output=tmp_path / "t", seed=3)
+    assert caught.value.message == f"{path}:2: no reference in column 'reference'"
+    assert not (tmp_path / "t").exists()
+
+
+def test_code_is_not_run_without_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.sandbox, "why_unavailable", lambda: "user namespaces are off")
+    with pytest.raises(EnvironmentNotReady, match="user namespaces are off"):
+        distill(MODEL, toy_config(verifier="functions"), output=tmp_path / "t", seed=3)
+    assert not (tmp_path / "t").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from distill_toys import toy_config, toy_model
+from tabom_cli.core.distillation.service import distill
+
+def kill(event):
+    if event.kind == "progress" and event.done >= int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+distill(toy_model(), toy_config(), output=Path(sys.argv[1]), seed=3, progress=kill)
+"""
+
+
+def test_sigkill_loses_no_finished_row(tmp_path: Path) -> None:
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "t.jsonl"
+    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(output), "4"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert len(rows_of(output)) == 4
+    report = distill(MODEL, toy_config(), output=output, seed=3)
+    assert report.num_made == 8
+    distill(MODEL, toy_config(), output=whole, seed=3)
+    assert output.read_bytes() == whole.read_bytes()
