@@ -17,7 +17,6 @@ KINDS = {
     "model family": "tabom_cli.core.models",
     "decode strategy": "tabom_cli.core.decoding.strategies",
     "objective": "tabom_cli.core.objectives",
-    "task": "tabom_cli.core.evaluation.tasks",
     "evaluation task": "tabom_cli.core.evaluation.tasks",
 }
 

@@ -90,20 +90,30 @@ def collate(rows: Sequence[TrainingRow], *, response_length: int, pad_token_id: 
     _check(rows)
     prompt_length = max(len(row.prompt_token_ids) for row in rows)
     shape = (len(rows), prompt_length + response_length)
-    input_ids = torch.full(shape, pad_token_id, dtype=torch.int64)
-    attention_mask = torch.ones(shape, dtype=torch.bool)
+    # One tensor per field from padded lists: filling row by row costs 200 times the calls.
+    prompt_ids = _left_padded([row.prompt_token_ids for row in rows], prompt_length, pad_token_id)
+    response_ids = _right_padded(
+        [row.response_token_ids for row in rows], response_length, pad_token_id
+    )
+    orders = _right_padded([row.decoding_order or () for row in rows], response_length, -1)
+    entropies = _right_padded(
+        [row.decoding_entropy or () for row in rows], response_length, math.nan
+    )
+    input_ids = torch.tensor(
+        [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)],
+        dtype=torch.int64,
+    )
+    lengths = torch.tensor([len(row.prompt_token_ids) for row in rows])
+    attention_mask = torch.arange(shape[1]) >= (prompt_length - lengths)[:, None]
     decoding_order = torch.full(shape, -1, dtype=torch.int64)
+    decoding_order[:, prompt_length:] = torch.tensor(orders, dtype=torch.int64)
     decoding_entropy = torch.full(shape, math.nan, dtype=torch.float32)
+    decoding_entropy[:, prompt_length:] = torch.tensor(entropies, dtype=torch.float32)
     non_ltr_mask = torch.zeros(shape, dtype=torch.bool)
     for index, row in enumerate(rows):
-        padding = prompt_length - len(row.prompt_token_ids)
-        input_ids[index, padding:prompt_length] = torch.tensor(row.prompt_token_ids)
-        attention_mask[index, :padding] = False
-        _fill(input_ids[index, prompt_length:], row.response_token_ids)
-        _fill(decoding_order[index, prompt_length:], row.decoding_order or ())
-        _fill(decoding_entropy[index, prompt_length:], row.decoding_entropy or ())
         positions = [r for r in row.non_ltr_positions if r < response_length]
-        non_ltr_mask[index, prompt_length:][positions] = True
+        if positions:
+            non_ltr_mask[index, prompt_length:][positions] = True
     response_mask = torch.zeros(shape, dtype=torch.bool)
     response_mask[:, prompt_length:] = True
     return Batch(
@@ -133,9 +143,12 @@ def _check(rows: Sequence[TrainingRow]) -> None:
         raise DataError("\n".join(faults))
 
 
-def _fill(target: Tensor, values: Sequence[float]) -> None:
-    count = min(len(values), len(target))
-    target[:count] = torch.tensor(values[:count], dtype=target.dtype)
+def _left_padded(rows: Sequence[Sequence[int]], length: int, filler: int) -> list[list[int]]:
+    return [[filler] * (length - len(row)) + list(row) for row in rows]
+
+
+def _right_padded(rows: Sequence[Sequence[float]], length: int, filler: float) -> list[list[float]]:
+    return [[*row[:length], *[filler] * (length - len(row))] for row in rows]
 
 
 def _rewards(rows: Sequence[TrainingRow]) -> Tensor | None:

@@ -75,7 +75,7 @@ def read_trajectories(
             each with file and line), or nothing is left after filtering.
     """
     path = Path(path)
-    _check_exists(path, source, recipe)
+    check_exists(path, source, recipe)
     rules = Rules(
         method_filter=method_filter,
         family=family,
@@ -108,7 +108,7 @@ def read_trajectories(
     return rows, report
 
 
-def _check_exists(path: Path, source: str | None, recipe: str | None) -> None:
+def check_exists(path: Path, source: str | None, recipe: str | None) -> None:
     if path.is_file():
         return
     if path.exists():

@@ -41,7 +41,7 @@ def _strategies(recipe: Recipe, where: Where) -> Iterator[str]:
 
 
 def _tasks(recipe: Recipe, where: Where) -> Iterator[str]:
-    known = plugins.names("task")
+    known = plugins.names("evaluation task")
     named = [(("eval", "tasks"), task) for task in recipe.eval.tasks]
     if recipe.tds.task:
         named.append((("tds", "task"), recipe.tds.task))

@@ -18,7 +18,9 @@ from tabom_cli.core.recipe.flags import ORIGINAL_FLAGS
 Where = Callable[[tuple[str, ...]], str]
 
 
-def describe(error: ValidationError, model: type[BaseModel], where: Where, prefix: tuple[str, ...] = ()) -> list[str]:
+def describe(
+    error: ValidationError, model: type[BaseModel], where: Where, prefix: tuple[str, ...] = ()
+) -> list[str]:
     """One line per fault of a section.
 
     Args:
@@ -74,7 +76,11 @@ def _sentence(fault: Any, key: str, model: type[BaseModel], local: tuple[str, ..
         near = plugins.nearest(local[-1], allowed)
         if hint is None and near:
             hint = f"did you mean '{near}'?"
-        return f"unknown key '{key}'" + (f": {hint}" if hint else "") + f" (allowed: {', '.join(allowed)})"
+        return (
+            f"unknown key '{key}'"
+            + (f": {hint}" if hint else "")
+            + f" (allowed: {', '.join(allowed)})"
+        )
     if kind == "missing":
         return f"'{key}' is missing"
     message = fault["msg"].removeprefix("Value error, ")

@@ -31,7 +31,9 @@ def recipes_folder() -> Path:
 
 def list_recipes() -> list[RecipeSummary]:
     """All shipped recipes, sorted by name; folders inside the recipe folder are searched too."""
-    return [_summary(path) for path in sorted(recipes_folder().rglob("*.yaml"), key=lambda p: p.stem)]
+    return [
+        _summary(path) for path in sorted(recipes_folder().rglob("*.yaml"), key=lambda p: p.stem)
+    ]
 
 
 def find_recipe(name_or_path: str) -> Path:

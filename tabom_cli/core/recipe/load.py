@@ -58,9 +58,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> LoadedRecip
     if recipe is None:
         count = "" if len(found) == 1 else f"{len(found)} faults:\n  "
         raise RecipeError(
-            f"recipe {source.name} has " + count + "\n  ".join(found)
-            if count
-            else found[0],
+            f"recipe {source.name} has " + count + "\n  ".join(found) if count else found[0],
             hint="`tabom recipes schema` lists every key; `tabom recipes validate PATH` checks again",
         )
     return LoadedRecipe(recipe, path, _origins(recipe, source, set_paths), tuple(overrides))

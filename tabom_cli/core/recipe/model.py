@@ -67,12 +67,21 @@ class Recipe(Section):
         """Hash of what decides the trained weights; runs with equal hashes may resume each other."""
         values = self.to_dict()
         train = dict(values["train"])
-        for key in ("launch", "save_every", "log_every", "tracker", "output_dir", "micro_batch_size"):
+        for key in (
+            "launch",
+            "save_every",
+            "log_every",
+            "tracker",
+            "output_dir",
+            "micro_batch_size",
+        ):
             train.pop(key)
         if values["objective"].get("parity") == "release":
             # Released losses are means over a micro-batch, so its size is part of the result.
             train["micro_batch_size"] = values["train"]["micro_batch_size"]
-        relevant = {key: values[key] for key in ("name", "seed", "model", "lora", "data", "objective")}
+        relevant = {
+            key: values[key] for key in ("name", "seed", "model", "lora", "data", "objective")
+        }
         text = json.dumps({**relevant, "train": train}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

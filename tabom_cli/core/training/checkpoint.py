@@ -115,7 +115,10 @@ def restore_state(
 def generator_state() -> dict[str, Any]:
     """The state of this process's global generators, which dropout draws from."""
     version, numbers, gauss = random.getstate()
-    state: dict[str, Any] = {"python": (version, list(numbers), gauss), "torch": torch.get_rng_state()}
+    state: dict[str, Any] = {
+        "python": (version, list(numbers), gauss),
+        "torch": torch.get_rng_state(),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state

@@ -71,13 +71,13 @@ class TrainOutcome:
     summary: Mapping[str, float]
 
 
-def make_accelerator(config: TrainConfig, run: RunDir) -> Accelerator:
+def make_accelerator(config: TrainConfig) -> Accelerator:
     """The accelerator of a run: autocast, processes and tracker as the recipe says."""
     return Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if config.precision == "bf16" else "no",
         log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=str(run.path),
+        project_dir=config.output_dir,
     )
 
 
@@ -136,7 +136,10 @@ class _Loop:
         if self.accelerator.is_main_process:
             truncate_jsonl(self.job.run.metrics, self.metrics_lines)
         self._start_tracker()
-        with append_jsonl(self.job.run.metrics) as metrics, append_jsonl(self.job.run.timings) as timings:
+        with (
+            append_jsonl(self.job.run.metrics) as metrics,
+            append_jsonl(self.job.run.timings) as timings,
+        ):
             for step in range(start, self.plan.total_steps):
                 self._step(step, metrics, timings)
                 done = step + 1
@@ -173,7 +176,9 @@ class _Loop:
         )
         if not torch.isfinite(norm):
             names = ", ".join(name for state, _ in batches for name in state.sample_ids)
-            raise RunError(f"step {step + 1}: the gradient is not finite (samples {names})", _NAN_HINT)
+            raise RunError(
+                f"step {step + 1}: the gradient is not finite (samples {names})", _NAN_HINT
+            )
         self.optimizer.step()
         line = self._line(step, epoch, rate, float(norm), counts, totals)
         if (step + 1) % self.job.config.log_every == 0 and self.accelerator.is_main_process:
@@ -358,7 +363,9 @@ def _figures(
     values: Mapping[str, float], counts: Mapping[str, float], weights: Mapping[str, float]
 ) -> dict[str, float]:
     """Total loss, each term's mean and each metric's mean, from reduced sums."""
-    terms = {name: values[f"sum/{name}"] / counts[name] if counts[name] else 0.0 for name in weights}
+    terms = {
+        name: values[f"sum/{name}"] / counts[name] if counts[name] else 0.0 for name in weights
+    }
     metrics = {
         name.removeprefix("metric/"): value / count
         for name, value in values.items()

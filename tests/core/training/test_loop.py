@@ -55,7 +55,7 @@ def make_job(folder: Path, config: TrainConfig = CONFIG, **changes: object) -> l
 
 def run(job: loop.TrainJob, **options: object) -> loop.TrainOutcome:
     torch.manual_seed(99)
-    accelerator = loop.make_accelerator(job.config, job.run)
+    accelerator = loop.make_accelerator(job.config)
     options = {"stop": StopRequest(), **options}
     return loop.train(job, accelerator, **options)
 

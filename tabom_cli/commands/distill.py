@@ -1,0 +1,96 @@
+"""`tabom distill`: let the model answer prompts and record how it decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tabom_cli import console
+from tabom_cli.commands import options, runs
+from tabom_cli.core import launch
+from tabom_cli.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from tabom_cli.core.distillation.config import DistillConfig
+    from tabom_cli.core.recipe import LoadedRecipe, Recipe
+
+
+def distill(
+    recipe: options.RecipeOption,
+    set_: options.SetOption = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trajectory file; default from the recipe.")
+    ] = None,
+    dry_run: options.DryRunOption = False,
+    num_processes: options.ProcessesOption = None,
+) -> None:
+    """Let the model answer prompts, check the answers and record the decoding order.
+
+    Appends one JSON line per answer; running the same command again continues after a stop or a crash
+    and skips what is there.
+    """
+    from tabom_cli.core.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_ or ())
+    settings, target = _settings(loaded.recipe, output)
+    if dry_run:
+        _show_dry_run(loaded, settings, target, num_processes)
+        return
+    runs.start_processes(loaded.recipe, num_processes)
+    from tabom_cli.core.distillation.service import distill as run
+    from tabom_cli.core.models.load import load_model
+
+    with console.progress_display() as progress:
+        model = load_model(loaded.recipe.model, device=runs.device(), seed=loaded.recipe.seed)
+        report = run(
+            model,
+            settings,
+            output=target,
+            seed=loaded.recipe.seed,
+            rank=launch.rank(),
+            world_size=launch.world_size(),
+            barrier=runs.barrier(),
+            command=runs.command_line(),
+            progress=progress,
+        )
+    rows = [(verdict, count) for verdict, count in (report.verdicts or {}).items()]
+    console.table(("verdict", "rows"), rows, title=f"{report.num_rows} rows in {target}")
+    console.note(f"next: tabom train --recipe {recipe}")
+    console.result(str(target))
+
+
+def _settings(recipe: Recipe, output: Path | None) -> tuple[DistillConfig, Path]:
+    """The distill section and the file it writes.
+
+    Raises:
+        RecipeError: The recipe does not distil, or names no file.
+    """
+    if recipe.distill is None:
+        raise RecipeError(f"recipe '{recipe.name}' has no distill section", "add one, or use tiny")
+    target = output or recipe.distill.output or recipe.data.path
+    if target is None:
+        raise RecipeError(f"recipe '{recipe.name}' names no file to write", "give --output FILE")
+    return recipe.distill, Path(target)
+
+
+def _show_dry_run(
+    loaded: LoadedRecipe, settings: DistillConfig, target: Path, num_processes: int | None
+) -> None:
+    from tabom_cli.core.distillation.plan import plan
+
+    command, processes = runs.launch_line(loaded.recipe, num_processes)
+    facts = plan(settings, output=target, world_size=processes)
+    options.show_resolved(loaded)
+    rows = [
+        ("prompts", f"{facts.prompts.num_prompts:,}"),
+        ("answers", f"{facts.num_rows:,} ({settings.num_samples} per prompt)"),
+        ("forwards", f"at most {facts.max_forwards:,} batches of {settings.decode.batch_size}"),
+        ("tokens", f"at most {facts.max_tokens:,}"),
+        *(("would write", str(path)) for path in facts.files),
+        ("launch", launch.shown(command)),
+    ]
+    options.show_plan("dry run: nothing was loaded or written", rows)
+    for text in facts.warnings:
+        console.warn(text)
