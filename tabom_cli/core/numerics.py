@@ -39,7 +39,7 @@ def entropy(log_probs_NV: Tensor) -> Tensor:
     """
     # Not in place: the ranking loss differentiates through this.
     weighted = log_probs_NV.exp() * log_probs_NV.masked_fill(log_probs_NV == -math.inf, 0.0)
-    return (-weighted.sum(dim=-1)).clamp(min=0.0)
+    return (0.0 - weighted.sum(dim=-1)).clamp(min=0.0)
 
 
 def filter_top_p_top_k(logits: Tensor, top_p: float | None, top_k: int | None) -> Tensor:

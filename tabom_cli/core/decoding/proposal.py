@@ -63,7 +63,13 @@ class Candidates:
             return self.proposal_log_probs
         if self._ranking_temperature == 1.0:
             return self.raw_log_probs
-        return log_probs(self.logits_NV / self._ranking_temperature)
+        return log_probs(self._ranking_logits)
+
+    @property
+    def _ranking_logits(self) -> Tensor:
+        if self._ranking_temperature is None:
+            return self.proposal_logits
+        return self.logits_NV / self._ranking_temperature
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -74,6 +80,12 @@ class Candidates:
     def token_probability(self) -> Tensor:
         """(N,) probability of the proposed token under the ranking distribution."""
         return self.ranking_log_probs.gather(-1, self.tokens[:, None])[:, 0].exp()
+
+    @property
+    def token_probability_64(self) -> Tensor:
+        """(N,) the same in float64, which still tells apart tokens that are all but certain."""
+        log_probs_NV = log_probs(self._ranking_logits.double())
+        return log_probs_NV.gather(-1, self.tokens[:, None])[:, 0].exp()
 
     @property
     def top_probability(self) -> Tensor:

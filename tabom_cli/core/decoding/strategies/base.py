@@ -125,6 +125,17 @@ class Strategy:
         return order_n[:quota]
 
 
+class CountsByRule(Strategy):
+    """A strategy whose own rule decides how many positions a step reveals, ranking as LLaDA does."""
+
+    ranks_raw = True
+    fixed_counts = False
+    ignored_settings: ClassVar[Mapping[str, str]] = {
+        key: "the strategy's own rule decides which and how many positions are revealed"
+        for key in ("tokens_per_step", "threshold", "alg_temp")
+    }
+
+
 def create(config: DecodeConfig) -> Strategy:
     """The strategy that a decode section names, with its options checked.
 
