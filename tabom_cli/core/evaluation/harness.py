@@ -34,6 +34,7 @@ def quiet() -> Iterator[None]:
     Its evaluator asks git for a revision (which complains outside a repository) and runs torch's
     environment report (seconds of subprocesses); its progress bars ignore our console.
     """
+    import datasets
     import lm_eval.api.task
     import lm_eval.evaluator
 
@@ -51,9 +52,13 @@ def quiet() -> Iterator[None]:
             stack.enter_context(mock.patch.object(target, name, value))
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        bars_were_on = not datasets.are_progress_bars_disabled()
+        datasets.disable_progress_bars()
         try:
             yield
         finally:
+            if bars_were_on:
+                datasets.enable_progress_bars()
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
@@ -67,7 +72,8 @@ def task_config(spec: TaskSpec, settings: TaskSettings) -> dict[str, Any]:
     """
     try:
         config = spec.config(settings)
-    except ImportError as error:
+    except (ImportError, AssertionError) as error:
+        # minerva_math's helpers report a wrong antlr4 as an AssertionError.
         raise EnvironmentNotReady(
             f"task '{spec.name}' cannot be built: {error}",
             hint="install the evaluation packages: pip install 'lm-eval[math,ifeval]'",

@@ -1,0 +1,41 @@
+"""MATH-500 with lm-eval's Minerva prompt; 0-shot in the release, 4-shot in the harness.
+
+Public copies of the data often hold problem and answer only; the harness wants a worked solution and
+reads the answer out of its box, so such rows get a solution that is the boxed answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+
+FILE = DataFile("math500/test.jsonl", "test", ("problem", "answer"))
+
+
+def _with_solutions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "problem": row["problem"],
+            "solution": row.get("solution") or f"\\boxed{{{row['answer']}}}",
+            "answer": row["answer"],
+        }
+        for row in rows
+    ]
+
+
+def _config(settings: TaskSettings) -> dict[str, Any]:
+    from tabom_cli.core.evaluation.tasks.harness_task import load_harness_config, with_local_data
+
+    config = load_harness_config("minerva_math/minerva_math500.yaml")
+    return with_local_data(config, settings, FILE, prepare=_with_solutions)
+
+
+TASK = TaskSpec(
+    name="minerva_math500",
+    summary="competition mathematics, symbolic comparison",
+    metrics=("math_verify,none", "exact_match,none"),
+    config=_config,
+    num_problems=500,
+    files=(FILE,),
+)
