@@ -23,8 +23,8 @@ from tabom_cli.core.progress import ProgressCallback, ProgressEvent
 PLAIN_INTERVAL_S = 5.0
 """Seconds between progress lines when there is no terminal."""
 
-_stdout = Console(file=sys.stdout, soft_wrap=True, highlight=False)
-_stderr = Console(file=sys.stderr, stderr=True, soft_wrap=True, highlight=False)
+_stdout = Console(soft_wrap=True, highlight=False)
+_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def speaks() -> bool:
