@@ -212,8 +212,9 @@ def check_special_ids(
         for kind, token in ids.items()
         if not 0 <= token < num_rows
     ]
-    if len(tokenizer) > num_rows:
-        faults.append(f"the tokenizer has {len(tokenizer)} tokens, the embedding {num_rows} rows")
+    highest = max(vocabulary.values(), default=0)
+    if highest >= num_rows:
+        faults.append(f"the tokenizer has ids up to {highest}, the embedding {num_rows} rows")
     if ids["mask"] in (ids["eos"], ids["pad"]):
         faults.append(f"mask_token_id {ids['mask']} is also the eos or pad id")
     raise_faults(

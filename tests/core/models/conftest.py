@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import WordLevel
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 from tabom_cli.core.models.footprint import parameter_shapes
+from tabom_cli.core.models.tokenizers import load_tokenizer
 
 SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "dream": {
@@ -83,6 +85,26 @@ def random_weights(config: dict[str, Any], *, seed: int = 0) -> dict[str, torch.
         name: torch.randn(shape, generator=generator) * 0.3
         for name, shape in parameter_shapes(config).items()
     }
+
+
+@pytest.fixture(scope="session")
+def llada_tokenizer(tmp_path_factory: pytest.TempPathFactory, fixtures: Path) -> Any:
+    """A stand-in for LLaDA's tokenizer: bytes as words, real special tokens and template.
+
+    LLaDA's tokenizer.json is not at hand; ids below the special ones are made up.
+    """
+    published = fixtures / "checkpoints" / "LLaDA-8B-Instruct" / "tokenizer_config.json"
+    special = json.loads(published.read_text())["added_tokens_decoder"]
+    vocabulary = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
+    vocabulary |= {token["content"]: int(index) for index, token in special.items()}
+    backend = Tokenizer(BPE(vocabulary, []))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token["content"]) for token in special.values()])
+    folder = tmp_path_factory.mktemp("llada_tokenizer")
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(published.read_text())
+    return load_tokenizer(folder)
 
 
 @pytest.fixture
