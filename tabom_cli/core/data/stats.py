@@ -7,10 +7,12 @@ in bulk. Source: field.md T1, T2, T7.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -174,13 +176,20 @@ def kendall_tau(order: Sequence[int]) -> float | None:
     Returns:
         -1 to 1; None with fewer than two positions or a single step.
     """
-    steps = np.asarray(order, dtype=np.int64)
-    num_pairs = len(steps) * (len(steps) - 1) // 2
-    signs = np.triu(np.sign(steps[None, :] - steps[:, None]), k=1)
-    untied = int(np.count_nonzero(signs))
-    if not untied:
+    steps = np.asarray(order, dtype=np.int32)
+    pairs = _pairs(len(steps))
+    later = int(np.count_nonzero((steps[None, :] > steps[:, None]) & pairs))
+    earlier = int(np.count_nonzero((steps[None, :] < steps[:, None]) & pairs))
+    if not later + earlier:
         return None
-    return float(signs.sum() / np.sqrt(untied * num_pairs))
+    num_pairs = len(steps) * (len(steps) - 1) // 2
+    return (later - earlier) / math.sqrt((later + earlier) * num_pairs)
+
+
+@lru_cache(maxsize=512)
+def _pairs(count: int) -> np.ndarray:
+    """(count, count) bool, True where the column lies right of the row."""
+    return np.triu(np.ones((count, count), dtype=np.bool_), k=1)
 
 
 def _add(tally: _Tally, row: Trajectory, end_ids: Collection[int]) -> None:
