@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from tabom_cli.core.decoding.config import DecodeConfig
@@ -108,10 +107,3 @@ class Candidates:
 def draws_tokens(config: DecodeConfig) -> bool:
     """Whether tokens are drawn at random; temperature 0 always takes the most probable ones."""
     return config.token_pick == "sample" and config.temperature > 0.0
-
-
-def forbid(logits_NV: Tensor, token_ids: list[int]) -> Tensor:
-    """A float32 copy of the logits with -inf at the given ids."""
-    copy = logits_NV.to(torch.float32, copy=True)
-    copy[:, token_ids] = float("-inf")
-    return copy

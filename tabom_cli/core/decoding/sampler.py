@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.decoding.layout import check_finite, flat_index, segments, view
-from tabom_cli.core.decoding.proposal import Candidates, draws_tokens, forbid
+from tabom_cli.core.decoding.proposal import Candidates, draws_tokens
 from tabom_cli.core.decoding.records import (
     DecodeRequest,
     DecodeResult,
@@ -160,9 +160,9 @@ class Denoiser:
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for start in range(0, len(flat_M), CHUNK_POSITIONS):
             chunk = slice(start, min(start + CHUNK_POSITIONS, len(flat_M)))
-            logits_NV = self._logits(hidden_BTD, flat_M[chunk])
-            finite_N = torch.isfinite(logits_NV.float().sum(dim=-1))
-            logits_NV = forbid(logits_NV, self._forbidden)
+            logits_NV = self._logits(hidden_BTD, flat_M[chunk]).to(torch.float32, copy=True)
+            finite_N = torch.isfinite(logits_NV.sum(dim=-1))
+            logits_NV[:, self._forbidden] = -torch.inf
             logits_NV = self._strategy.adjust_logits(logits_NV, segments(rows, plans, chunk))
             candidates = Candidates(logits_NV, self._config, ranks_raw=self._strategy.ranks_raw)
             if noise_M is not None:
