@@ -35,8 +35,8 @@ def read_weights(network: nn.Module, folder: Path, *, device: str, dtype: torch.
         with safe_open(path, framework="pt", device=device) as file:
             for name in names:
                 stored = file.get_tensor(name)
-                # A sum is finite exactly when every term is, and needs no boolean copy.
-                totals[name] = stored.sum(dtype=torch.float64)
+                # A sum is finite when every term is, and needs neither a boolean nor a wider copy.
+                totals[name] = stored.sum(dtype=torch.promote_types(stored.dtype, torch.float32))
                 # On the CPU the stored tensor may be a view of the mapped file.
                 _assign(network, name, stored.to(dtype, copy=stored.device.type == "cpu"))
         faults += [
