@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -94,6 +94,19 @@ def non_ltr_positions(
             found.append(position)
         latest = max(latest, step)
     return found
+
+
+def acceptance(verdicts: Mapping[str, int]) -> float | None:
+    """Share of `correct` among the judged rows; None when nothing was judged.
+
+    Args:
+        verdicts: Rows by verdict. `truncated` counts as judged, unless the file has `unverified` rows
+            and no other verdict: then there was no check, and only the missing end was noticed.
+    """
+    judged = {kind: n for kind, n in verdicts.items() if n and kind not in ("unverified", "none")}
+    if not judged or (judged.keys() == {"truncated"} and verdicts.get("unverified")):
+        return None
+    return judged.get("correct", 0) / sum(judged.values())
 
 
 def stable_hash(*parts: object, length: int = 16) -> str:

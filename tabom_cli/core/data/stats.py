@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tabom_cli.core.data.records import Trajectory, content_length, non_ltr_positions
+from tabom_cli.core.data.records import Trajectory, acceptance, content_length, non_ltr_positions
 
 NEAR_ZERO_NATS = 1e-4
 """Entropies at or below this are near zero: the top token then has a probability above 0.9999."""
@@ -137,14 +137,14 @@ def trajectory_stats(rows: Iterable[Trajectory], *, end_ids: Collection[int]) ->
         methods[row.method or "none"] += 1
         groups.setdefault(row.group_id, set()).add(row.verdict or "none")
         _add(tally, row, end_ids)
+    accepted = acceptance(verdicts)
     judged = [kinds - {"none", "unverified"} for kinds in groups.values()]
-    judged = [kinds for kinds in judged if kinds]
-    num_judged = sum(n for kind, n in verdicts.items() if kind not in ("none", "unverified"))
+    judged = [kinds for kinds in judged if kinds and accepted is not None]
     return TrajectoryStats(
         num_rows=verdicts.total(),
         num_groups=len(groups),
         verdicts=dict(verdicts),
-        acceptance=verdicts["correct"] / num_judged if num_judged else None,
+        acceptance=accepted,
         group_acceptance=_share(sum("correct" in k for k in judged), len(judged))
         if judged
         else None,

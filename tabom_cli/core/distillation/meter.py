@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tabom_cli.core.data.records import Trajectory, content_length
+from tabom_cli.core.data.records import Trajectory, acceptance, content_length
 from tabom_cli.core.progress import ProgressEvent
 
 
@@ -56,12 +56,6 @@ class DistillReport:
                 "forwards_per_token": round(self.forwards_per_token, 4),
             },
         }
-
-
-def acceptance(verdicts: Mapping[str, int]) -> float | None:
-    """Share of `correct` among all verdicts but `unverified`; None when there are none."""
-    judged = sum(count for verdict, count in verdicts.items() if verdict != "unverified")
-    return verdicts.get("correct", 0) / judged if judged else None
 
 
 class Meter:

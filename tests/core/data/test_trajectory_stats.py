@@ -117,6 +117,16 @@ def test_unjudged_rows_and_no_rows_have_no_acceptance() -> None:
     assert empty.warnings() == []
 
 
+def test_cut_answers_alone_are_no_judgement_where_nothing_was_checked() -> None:
+    def accepted(*verdicts: str) -> float | None:
+        rows = [made(str(n), verdict=verdict) for n, verdict in enumerate(verdicts)]
+        return trajectory_stats(rows, end_ids=()).acceptance
+
+    assert accepted("truncated", "unverified") is None
+    assert accepted("truncated", "truncated") == 0.0
+    assert accepted("truncated", "unverified", "correct") == 0.5
+
+
 def test_a_degenerate_file_is_called_so_and_a_real_order_is_not() -> None:
     tokens = [*range(1, 8), END]
     flat = made(
