@@ -56,18 +56,26 @@ class LoadReport:
         """Rows of the read part of the file that were not handed out."""
         return self.num_lines - self.num_rows
 
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Rows that were not handed out, by reason; reasons that did not occur are absent."""
+        counts = {
+            "without a prompt": self.num_no_prompt,
+            **{f"of method {name}": n for name, n in self.dropped_methods.items()},
+            **{f"of verdict {name}": n for name, n in self.dropped_verdicts.items()},
+            "without response_token_ids": self.num_ids_dropped,
+            "without a full decoding_order": self.num_order_dropped,
+        }
+        return {reason: count for reason, count in counts.items() if count}
+
     def summary(self) -> list[str]:
         """One short line per reason that applied, for people."""
         counts = [
-            (self.num_no_prompt, "without a prompt: dropped"),
-            *((n, f"of method {name}: filtered out") for name, n in self.dropped_methods.items()),
-            *((n, f"of verdict {name}: filtered out") for name, n in self.dropped_verdicts.items()),
-            (self.num_ids_dropped, "without response_token_ids: dropped"),
-            (self.num_order_dropped, "without a full decoding_order: dropped"),
-            (self.num_order_ltr, "without a full decoding_order: left-to-right instead"),
-            (self.num_no_response, "without answer text: kept"),
+            *((f"{reason}: left out", count) for reason, count in self.dropped.items()),
+            ("without a full decoding_order: left-to-right instead", self.num_order_ltr),
+            ("without answer text: kept", self.num_no_response),
         ]
-        return [f"{n} row{'s' if n > 1 else ''} {text}" for n, text in counts if n]
+        return [f"{n} row{'s' if n > 1 else ''} {text}" for text, n in counts if n]
 
 
 @dataclass(frozen=True)

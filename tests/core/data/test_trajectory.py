@@ -139,7 +139,7 @@ def test_missing_and_short_orders_follow_the_setting(tmp_path: Path, order: obje
     rows, report = read_trajectories(path, needs_order=True, on_missing_order="drop")
     assert len(rows) == 1
     assert report.num_order_dropped == 1
-    assert report.summary() == ["1 row without a full decoding_order: dropped"]
+    assert report.summary() == ["1 row without a full decoding_order: left out"]
 
 
 def test_the_hint_for_a_missing_order_names_the_setting(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_empty_files_and_files_of_filtered_rows_are_errors(tmp_path: Path) -> No
     write_rows(path, row(method="maskgit_plus"), row(prompt=" "))
     message = fault(path, method_filter="entropy")
     assert "none of its 2 rows can be used" in message
-    assert "1 row of method maskgit_plus: filtered out" in message
-    assert "1 row without a prompt: dropped" in message
+    assert "1 row of method maskgit_plus: left out" in message
+    assert "1 row without a prompt: left out" in message
 
 
 def test_verdicts_filter_and_max_rows_stops_early(tmp_path: Path) -> None:
@@ -275,6 +275,7 @@ def test_verdicts_filter_and_max_rows_stops_early(tmp_path: Path) -> None:
     kept, report = read_trajectories(path, verdicts=("correct",))
     assert [r.id for r in kept] == ["0", "2"]
     assert report.dropped_verdicts == {"wrong": 1}
+    assert report.dropped == {"of verdict wrong": 1}
     kept, report = read_trajectories(path, max_rows=2)
     assert [r.id for r in kept] == ["0", "1"]
     assert report.stopped_at_max_rows
