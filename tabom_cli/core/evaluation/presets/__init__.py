@@ -1,0 +1,111 @@
+"""Decode settings per family, profile and task: one readable YAML file per family and profile.
+
+`release` is what the published code ran, `paper` what the paper's appendix lists. Knows no model; a
+test checks every value against the table they were taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from tabom_cli.core.config import Section
+from tabom_cli.core.decoding.config import DecodeConfig
+from tabom_cli.core.errors import RecipeError, UsageError
+from tabom_cli.core.plugins import nearest
+
+Profile = Literal["release", "paper"]
+
+
+class Preset(Section):
+    """How one family answers one task under one profile."""
+
+    family: str
+    profile: Profile
+    task: str
+    decode: DecodeConfig
+    num_fewshot: int = Field(0, ge=0)
+    max_prompt_length: int = Field(1024, ge=1)
+    answer_end: Literal["turn", "eos"] = "eos"
+    note: str | None = None
+    """What a reader of the score should know about the setting."""
+
+
+def preset_files() -> list[str]:
+    """The names `<family>_<profile>` of all preset files."""
+    folder = resources.files(__name__)
+    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_presets(family: str, profile: str) -> dict[str, Preset]:
+    """All presets of a family under a profile, by task.
+
+    Raises:
+        UsageError: No such family or profile; the message lists what exists.
+        RecipeError: A preset file with wrong keys or values.
+    """
+    name, known = f"{family}_{profile}", preset_files()
+    if name not in known:
+        near = nearest(name, known)
+        raise UsageError(
+            f"no preset of family '{family}' and profile '{profile}': there are {', '.join(known)}",
+            hint=f"did you mean {near}?" if near else None,
+        )
+    text = resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
+    common = document["common"]
+    presets = {}
+    for task, own in document["tasks"].items():
+        merged = {**common, **own, "decode": {**common["decode"], **own["decode"]}}
+        try:
+            presets[task] = Preset(family=family, profile=document["profile"], task=task, **merged)
+        except ValidationError as error:
+            raise RecipeError(f"preset {name}, task {task}: {error}") from error
+    return presets
+
+
+def find_preset(family: str, profile: str, task: str) -> Preset | None:
+    """The preset of a task, None when the profile does not know the task.
+
+    Raises:
+        UsageError: No such family or profile.
+    """
+    return load_presets(family, profile).get(task)
+
+
+def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[str, Any]]:
+    """A preset with other decode settings, and what was overridden for the record.
+
+    Args:
+        preset: Where to start.
+        changes: Decode settings by key.
+
+    Returns:
+        The changed preset, and `{"decode.<key>": {"preset": old, "used": new}}` of real changes.
+
+    Raises:
+        UsageError: An unknown key or a value out of range.
+    """
+    before = preset.decode.model_dump()
+    unknown = [key for key in changes if key not in before]
+    if unknown:
+        near = nearest(unknown[0], list(before))
+        raise UsageError(
+            f"unknown decode setting {', '.join(unknown)}",
+            hint=f"did you mean {near}?" if near else f"there are {', '.join(before)}",
+        )
+    try:
+        decode = DecodeConfig.model_validate({**before, **changes})
+    except ValidationError as error:
+        faults = [f"decode.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise UsageError("\n".join(faults)) from error
+    record = {
+        f"decode.{key}": {"preset": before[key], "used": value}
+        for key, value in decode.model_dump().items()
+        if value != before[key]
+    }
+    return preset.model_copy(update={"decode": decode}), record
