@@ -17,8 +17,6 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Literal
 
 from tabom_cli.core.errors import EnvironmentNotReady
 from tabom_cli.core.sandbox_command import (
@@ -29,29 +27,12 @@ from tabom_cli.core.sandbox_command import (
     sandbox_command,
 )
 from tabom_cli.core.sandbox_probe import judge_probe
+from tabom_cli.core.sandbox_seccomp import seccomp_filter
+from tabom_cli.core.sandbox_watch import Limits, Status, Watch
 
-Status = Literal["ok", "failed", "timeout", "memory", "output", "killed"]
+__all__ = ["DEFAULT_LIMITS", "Limits", "SandboxResult", "Status", "run_python", "why_unavailable"]
 
-_POLL_S = 0.05
 _GRACE_S = 5.0
-_READ_BYTES = 65536
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one program may use. Each limit ends the program, none is advice."""
-
-    time_s: float = 10.0
-    """Wall-clock seconds; CPU seconds per process are limited to the same, rounded up."""
-    memory_mib: int = 512
-    """Address space per process, and resident memory of all its processes together."""
-    output_kib: int = 64
-    """Standard output and standard error together."""
-    processes: int = 16
-    """Processes and threads at a time, the sandbox's own two included."""
-    files_kib: int = 4096
-    """Largest single file; all of /tmp holds 8 MiB."""
-
 
 DEFAULT_LIMITS = Limits()
 
@@ -140,39 +121,22 @@ def _probe_run(launcher: _Launcher, source: str) -> tuple[str, str]:
 
 
 def _run(launcher: _Launcher, source: str, limits: Limits, stdin: str) -> SandboxResult:
-    source_fd = _sealed_file(source.encode("utf-8", "surrogatepass"))
     ready_read, ready_write = os.pipe()
-    numbers = (
-        source_fd,
-        ready_write,
-        limits.memory_mib * 2**20,
-        math.ceil(limits.time_s),
-        limits.files_kib * 1024,
-        limits.processes,
-    )
-    command = sandbox_command(
-        launcher.bubblewrap, ["-c", BOOTSTRAP, *map(str, numbers)], dropper=launcher.dropper
-    )
+    given = [_sealed_file(source.encode("utf-8", "surrogatepass")), ready_write]
+    rules = seccomp_filter()
+    if rules is not None:
+        given.append(_sealed_file(rules))
     started = time.monotonic()
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(source_fd, ready_write),
-            env={"PATH": "/usr/bin:/bin"},
-            cwd="/",
-            start_new_session=True,
-        )
+        process = _start(launcher, given, limits)
     except BaseException:
         os.close(ready_read)
         raise
     finally:
-        os.close(source_fd)
-        os.close(ready_write)
+        for number in given:
+            os.close(number)
     try:
-        watch = _Watch(process, limits, started)
+        watch = Watch(process, limits, started)
         watch.until_done(stdin.encode("utf-8", "surrogatepass"))
     finally:
         is_ready = _end(process, ready_read) == b"R"
@@ -187,6 +151,32 @@ def _run(launcher: _Launcher, source: str, limits: Limits, stdin: str) -> Sandbo
     return SandboxResult(status, exit_code, stdout, stderr, time_s)
 
 
+def _start(launcher: _Launcher, given: list[int], limits: Limits) -> subprocess.Popen[bytes]:
+    """Start the bootstrap with its inherited descriptors: source, ready, and perhaps the filter."""
+    numbers = (
+        *given[:2],
+        limits.memory_mib * 2**20,
+        math.ceil(limits.time_s),
+        limits.files_kib * 1024,
+        limits.processes,
+    )
+    return subprocess.Popen(
+        sandbox_command(
+            launcher.bubblewrap,
+            ["-c", BOOTSTRAP, *map(str, numbers)],
+            dropper=launcher.dropper,
+            seccomp_fd=given[2] if len(given) > 2 else None,
+        ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=given,
+        env={"PATH": "/usr/bin:/bin"},
+        cwd="/",
+        start_new_session=True,
+    )
+
+
 def _status(exit_code: int, stderr: str) -> Status:
     if exit_code == 0:
         return "ok"
@@ -196,81 +186,6 @@ def _status(exit_code: int, stderr: str) -> Status:
         return "killed"
     last_line = stderr.rstrip().rpartition("\n")[2]
     return "memory" if last_line.startswith("MemoryError") else "failed"
-
-
-class _Watch:
-    """Reads with a cap while looking at the clock and at the memory of all processes."""
-
-    def __init__(self, process: subprocess.Popen[bytes], limits: Limits, started: float) -> None:
-        self.process = process
-        self.limits = limits
-        self.deadline = started + limits.time_s
-        self.verdict: Status | None = None
-        self.output = (bytearray(), bytearray())
-
-    def until_done(self, stdin: bytes) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        with selectors.DefaultSelector() as selector:
-            for stream, part in ((self.process.stdout, 0), (self.process.stderr, 1)):
-                os.set_blocking(stream.fileno(), False)
-                selector.register(stream, selectors.EVENT_READ, part)
-            os.set_blocking(self.process.stdin.fileno(), False)
-            selector.register(self.process.stdin, selectors.EVENT_WRITE, memoryview(stdin))
-            next_look = time.monotonic() + _POLL_S
-            while selector.get_map() and self.verdict is None:
-                now = time.monotonic()
-                if now >= self.deadline:
-                    self.verdict = "timeout"
-                elif now >= next_look:
-                    next_look = now + _POLL_S
-                    if _resident_mib(self.process.pid) > self.limits.memory_mib:
-                        self.verdict = "memory"
-                for key, _ in selector.select(min(_POLL_S, max(0.0, self.deadline - now))):
-                    self._serve(selector, key)
-        if self.verdict is None:
-            self._wait_for_exit()
-
-    def _serve(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
-        if isinstance(key.data, memoryview):
-            rest = _write_some(stream, key.data)
-            if rest is None:
-                selector.unregister(stream)
-                stream.close()
-            else:
-                selector.modify(stream, selectors.EVENT_WRITE, rest)
-            return
-        chunk = os.read(stream.fileno(), _READ_BYTES)
-        if not chunk:
-            selector.unregister(stream)
-            return
-        room = self.limits.output_kib * 1024 - len(self.output[0]) - len(self.output[1])
-        self.output[key.data].extend(chunk[:room])
-        if len(chunk) > room:
-            self.verdict = "output"
-
-    def _wait_for_exit(self) -> None:
-        # A program may close its streams and run on.
-        while self.process.poll() is None:
-            now = time.monotonic()
-            if now >= self.deadline:
-                self.verdict = "timeout"
-                return
-            if _resident_mib(self.process.pid) > self.limits.memory_mib:
-                self.verdict = "memory"
-                return
-            time.sleep(0.002)
-
-
-def _write_some(stream: IO[bytes], data: memoryview) -> memoryview | None:
-    """What is left to write, or None when all is written or nobody reads any more."""
-    try:
-        written = os.write(stream.fileno(), data) if data else 0
-    except BrokenPipeError:
-        return None
-    return data[written:] or None
 
 
 def _end(process: subprocess.Popen[bytes], ready_fd: int) -> bytes:
@@ -307,29 +222,3 @@ def _sealed_file(content: bytes) -> int:
     seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
     fcntl.fcntl(number, fcntl.F_ADD_SEALS, seals)
     return number
-
-
-def _resident_mib(pid: int) -> float:
-    """Anonymous and shared memory of a process and all below it; what ended meanwhile counts 0."""
-    total_kib, waiting = 0, [pid]
-    while waiting:
-        number = waiting.pop()
-        try:
-            status = Path(f"/proc/{number}/status").read_text()
-            waiting.extend(map(int, _children(number)))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for line in status.splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total_kib += int(line.split()[1])
-    return total_kib / 1024
-
-
-def _children(pid: int) -> list[str]:
-    found: list[str] = []
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        try:
-            found += Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
-        except FileNotFoundError:
-            continue
-    return found

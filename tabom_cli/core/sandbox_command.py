@@ -33,7 +33,7 @@ def _start():
         ("NOFILE", 64), ("CORE", 0), ("MSGQUEUE", 0), ("MEMLOCK", 0),
     ):
         number = getattr(resource, "RLIMIT_" + name)
-        resource.setrlimit(number, (value, value))
+        resource.setrlimit(number, (value, value + (name == "CPU")))
     del sys.argv[1:]
     os.write(ready_fd, b"R")
     os.close(ready_fd)
@@ -76,7 +76,11 @@ def root_droppers() -> list[str]:
 
 
 def sandbox_command(
-    bubblewrap: Bubblewrap, arguments: Sequence[str], *, dropper: str | None
+    bubblewrap: Bubblewrap,
+    arguments: Sequence[str],
+    *,
+    dropper: str | None,
+    seccomp_fd: int | None = None,
 ) -> list[str]:
     """The full command line that runs `python -I -S <arguments>` inside.
 
@@ -84,11 +88,13 @@ def sandbox_command(
         bubblewrap: The binary.
         arguments: Arguments of the Python interpreter.
         dropper: One of `root_droppers()` when this process is root, None otherwise.
+        seccomp_fd: Inherited descriptor with the filter of `sandbox_seccomp.py`.
     """
     base = os.path.realpath(sys.base_prefix)
+    seccomp = [] if seccomp_fd is None else ["--seccomp", str(seccomp_fd)]
     if dropper is None:
         user = ["--uid", str(NOBODY), "--gid", str(NOBODY)]
-        inner = [str(bubblewrap.path), *_flags(base, base, user)]
+        inner = [str(bubblewrap.path), *_flags(base, base, user), *seccomp]
         return [*inner, _interpreter(base), "-I", "-S", *arguments]
     binary = str(bubblewrap.path)
     binds = ["--ro-bind", base, _OUTER_PYTHON]
@@ -99,7 +105,7 @@ def sandbox_command(
     outer = [str(bubblewrap.path), "--dev-bind", "/", "/", "--tmpfs", "/mnt", *binds]
     # Without a death signal on the outer one, killing it would leave the inner one running.
     outer += ["--die-with-parent", "--chdir", "/"]
-    inner = [binary, *_flags(base, _OUTER_PYTHON, [])]
+    inner = [binary, *_flags(base, _OUTER_PYTHON, []), *seccomp]
     return [
         *outer,
         *_drop(dropper, base),
