@@ -139,7 +139,7 @@ def _run(launcher: _Launcher, source: str, limits: Limits, stdin: str) -> Sandbo
         watch = Watch(process, limits, started)
         watch.until_done(stdin.encode("utf-8", "surrogatepass"))
     finally:
-        is_ready = _end(process, ready_read) == b"R"
+        is_ready = _end(process, ready_read).startswith(b"R")
     time_s = time.monotonic() - started
     stdout, stderr = (bytes(part).decode("utf-8", "replace") for part in watch.output)
     if not is_ready and watch.verdict is None:

@@ -33,7 +33,8 @@ def _start():
         ("NOFILE", 64), ("CORE", 0), ("MSGQUEUE", 0), ("MEMLOCK", 0),
     ):
         number = getattr(resource, "RLIMIT_" + name)
-        resource.setrlimit(number, (value, value + (name == "CPU")))
+        for pid in (1, 0):  # whoever can write the first process's memory is bound as well
+            resource.prlimit(pid, number, (value, value + (name == "CPU")))
     del sys.argv[1:]
     os.write(ready_fd, b"R")
     os.close(ready_fd)
