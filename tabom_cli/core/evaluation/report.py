@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core.errors import DataError
+from tabom_cli.core.evaluation.presets import load_presets, preset_files
 from tabom_cli.core.evaluation.results import read_results, read_sample_scores
 from tabom_cli.core.evaluation.statistics import Comparison, compare_paired
+from tabom_cli.core.evaluation.tasks.base import load_tasks, task_names
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,29 @@ class Table:
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
+
+
+def tasks_table() -> Table:
+    """Every task with what it needs and the presets that know it; builds no harness."""
+    presets: dict[str, list[str]] = {}
+    for name in preset_files():
+        family, _, profile = name.partition("_")
+        for task, preset in load_presets(family, profile).items():
+            decode = preset.decode
+            block = f"/{decode.block_length}" if decode.block_length else ""
+            text = f"{name} {decode.max_new_tokens}/{decode.steps}{block}"
+            presets.setdefault(task, []).append(text)
+    rows = []
+    for spec in load_tasks(task_names()):
+        needs = [file.path for file in spec.files] + (["sandbox"] if spec.executes_code else [])
+        count = "generated" if spec.num_problems is None else str(spec.num_problems)
+        settings = ", ".join(presets.get(spec.name, ["recipe"]))
+        rows.append((spec.name, count, ", ".join(needs) or "-", settings, spec.summary))
+    return Table(
+        title="tasks",
+        columns=("task", "problems", "needs", "tokens/steps/block by preset", "what it is"),
+        rows=tuple(rows),
+    )
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
