@@ -32,5 +32,5 @@ class EvalConfig(Section):
     """Folder with the benchmarks as JSONL, so that nothing is loaded from the network."""
     allow_code_execution: bool = False
     """Consent to run generated code, inside the sandbox only."""
-    decode: DecodeConfig = Field(default_factory=DecodeConfig)
+    decode: DecodeConfig = Field(default_factory=lambda: DecodeConfig.model_validate({}))
     """How answers are decoded."""
