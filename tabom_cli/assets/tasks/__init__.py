@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 from tabom_cli.assets.tasks import arithmetic, countdown, functions
 from tabom_cli.assets.tasks.problem import Draft, Problem, Program
@@ -82,15 +83,17 @@ def check(task: str, response: str, reference: str) -> bool | Program:
         response: The model's answer as text, without special tokens.
         reference: `Problem.reference`.
     """
-    return _module(task).check(response, reference)
+    outcome: bool | Program = _module(task).check(response, reference)
+    return outcome
 
 
 def is_parsable(task: str, response: str) -> bool:
     """Whether the response has the form of an answer, right or wrong."""
-    return _module(task).is_parsable(response)
+    parsable: bool = _module(task).is_parsable(response)
+    return parsable
 
 
-def _module(task: str):  # type: ignore[no-untyped-def]  # a module is the interface
+def _module(task: str) -> ModuleType:
     if task not in _MODULES:
         raise UsageError(f"unknown task {task!r}", hint=f"Tasks are {', '.join(_MODULES)}.")
     return _MODULES[task]
