@@ -41,7 +41,7 @@ def result(text: str) -> None:
 def result_json(value: Any) -> None:
     """A value as JSON, on stdout."""
     if speaks():
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        raw(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def raw(text: str) -> None:
@@ -117,9 +117,7 @@ class _BarDisplay:
         info = _info(event.info)
         if event.task not in self.tasks:
             self.tasks[event.task] = self.bars.add_task(event.task, total=event.total, info=info)
-        self.bars.update(
-            self.tasks[event.task], completed=event.done, total=event.total, info=info
-        )
+        self.bars.update(self.tasks[event.task], completed=event.done, total=event.total, info=info)
 
 
 class _LineDisplay:

@@ -137,7 +137,7 @@ def _generate(
     with console.progress_display() as progress:
         config = runs.model_config(job.checkpoint, job.recipe)
         model = load_model(config, device=runs.device())
-        trace = EntropyTrace(model.eos_token_id) if record_tds else None
+        trace = EntropyTrace({model.eos_token_id}) if record_tds else None
         summary = generate(
             model,
             job.requests,
@@ -193,7 +193,9 @@ def _show_dry_run(loaded: LoadedRecipe, job: _Job, num_processes: int | None) ->
     config: Any = runs.model_config(job.checkpoint, loaded.recipe)
     rows: list[tuple[str, Any]] = [("base", config.path), ("adapter", config.adapter)]
     for spec in job.specs:
-        count = job.limit if spec.num_problems is None else min(job.limit or 10**9, spec.num_problems)
+        count = (
+            job.limit if spec.num_problems is None else min(job.limit or 10**9, spec.num_problems)
+        )
         if count:
             forwards = -(-count // decode.batch_size) * decode.steps
             rows.append(
@@ -204,7 +206,9 @@ def _show_dry_run(loaded: LoadedRecipe, job: _Job, num_processes: int | None) ->
                 )
             )
         if spec.executes_code:
-            rows.append(("", f"{spec.name} runs generated code in the sandbox; consent: {job.consent}"))
+            rows.append(
+                ("", f"{spec.name} runs generated code in the sandbox; consent: {job.consent}")
+            )
     files = (job.requests, job.completions, job.folder / "results.json")
     rows += [("would write", str(path)) for path in files]
     rows += [("processes", processes), ("launch", launch.shown(command))]

@@ -69,7 +69,9 @@ def barrier() -> Any:
 
 def recipe_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML that runs again."""
-    head = "# Resolved recipe: every value of the run, defaults included. Runs again with --recipe.\n"
+    head = (
+        "# Resolved recipe: every value of the run, defaults included. Runs again with --recipe.\n"
+    )
     return head + yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -91,7 +93,9 @@ def recipe_of(checkpoint: str, recipe: str | None, overrides: list[str] | None) 
         folder = Path(checkpoint)
         saved = [folder / "recipe.resolved.yaml", folder.parent / "recipe.resolved.yaml"]
         beside = next((path for path in saved if path.is_file()), None)
-        named = next((p.name for p in (folder, *folder.absolute().parents) if p.name in shipped), None)
+        named = next(
+            (p.name for p in (folder, *folder.absolute().parents) if p.name in shipped), None
+        )
         recipe = str(beside) if beside else named or _same_base(checkpoint, shipped)
     return load_recipe(recipe, overrides or ())
 
@@ -103,8 +107,12 @@ def model_config(checkpoint: str, recipe: Recipe) -> Any:
     info = inspect_checkpoint(checkpoint)
     if info.kind == "adapter":
         base = info.base or recipe.model.path
-        return recipe.model.model_copy(update={"path": base, "adapter": info.path, "init": "pretrained"})
-    return recipe.model.model_copy(update={"path": info.path, "adapter": None, "init": "pretrained"})
+        return recipe.model.model_copy(
+            update={"path": base, "adapter": info.path, "init": "pretrained"}
+        )
+    return recipe.model.model_copy(
+        update={"path": info.path, "adapter": None, "init": "pretrained"}
+    )
 
 
 def newest_checkpoint(path: str) -> str:

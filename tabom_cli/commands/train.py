@@ -170,7 +170,7 @@ def set_deterministic(wanted: bool) -> None:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
@@ -221,7 +221,9 @@ def show_dry_run(loaded: LoadedRecipe, num_processes: int | None) -> None:
             ("tokens", f"at most {plan.max_tokens:,}"),
         ]
     else:
-        rows.append(("data", f"not usable: {plan.data_fault.message if plan.data_fault else 'no rows'}"))
+        rows.append(
+            ("data", f"not usable: {plan.data_fault.message if plan.data_fault else 'no rows'}")
+        )
         if plan.data_fault and plan.data_fault.hint:
             rows.append(("", plan.data_fault.hint))
     if plan.num_parameters is None:

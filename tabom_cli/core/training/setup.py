@@ -10,8 +10,8 @@ from tabom_cli.core import plugins
 from tabom_cli.core.config import Section
 from tabom_cli.core.data.batch import TrainingRow
 from tabom_cli.core.data.config import DataConfig
-from tabom_cli.core.data.trajectory import LoadReport
 from tabom_cli.core.data.rows import load_rows
+from tabom_cli.core.data.trajectory import LoadReport
 from tabom_cli.core.errors import DataError
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
@@ -76,7 +76,7 @@ def build_job(
         objective=sections.objective,
         family=model.family,
         needs_order=objective_type.needs_order,
-        vocab_size=model.network.config.vocab_size,  # type: ignore[union-attr]
+        vocab_size=model.network.config.vocab_size,  # type: ignore[union-attr,arg-type]
         recipe=sections.name,
         progress=progress,
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import FIXTURES
 from objective_toys import GivenLogits
 from safetensors.torch import load_file
 
@@ -16,7 +16,7 @@ from tabom_cli.core.objectives.base import Objective, PartialState, combine
 from tabom_cli.core.objectives.nelbo import NelboConfig, NelboObjective
 from tabom_cli.core.objectives.tabom import TabomConfig, TabomObjective
 
-FOLDER = FIXTURES / "losses"
+FOLDER = Path(__file__).parents[2] / "fixtures" / "losses"
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in json.loads((FOLDER / "losses.json").read_text())
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import FIXTURES
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from tabom_cli.core.models.lora import load_adapter, trainable_parameters
 from tabom_cli.core.objectives.base import PartialState, combine
 from tabom_cli.core.objectives.tabom import TabomConfig, TabomObjective
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 CASES = json.loads((FIXTURES / "train_step/train_step.json").read_text())
 TENSORS = load_file(FIXTURES / "train_step/train_step.safetensors")
 FAMILIES = {"dream_gqa": "dream", "llada_mha": "llada"}

@@ -187,7 +187,7 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     state = RunDir(tmp_path / "a").states()[-1]
     job = make_job(tmp_path / "b")
     job.model.network.head = torch.nn.Linear(8, 21)  # type: ignore[assignment]
-    with pytest.raises(RunError, match="2 tensors differ, the first is network.head.bias"):
+    with pytest.raises(RunError, match=r"2 tensors differ, the first is network.head.bias"):
         run(job, resume_from=state)
 
 
