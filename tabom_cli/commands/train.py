@@ -40,6 +40,8 @@ def train(
 
     Writes checkpoints/<recipe>/train_<timestamp>/ with metrics.jsonl, epoch_k/ and final/. SIGTERM and
     --max-time save a state that --resume continues bit for bit.
+
+    Example: tabom train --recipe tiny --set train.epochs=1
     """
     from tabom_cli.core.recipe import load_recipe
 
@@ -106,11 +108,10 @@ def _choose_run(recipe: Recipe, how: str, force: bool) -> Any:
 
 
 def _check_data(recipe: Recipe) -> None:
-    """Fail before any process starts or any weight is read when the data file is missing."""
-    from tabom_cli.core.data.trajectory import check_exists
+    """Fail before any process starts or any weight is read when a data file is missing."""
+    from tabom_cli.core.data.mixture import check_files
 
-    if recipe.data.path is not None:
-        check_exists(Path(recipe.data.path), recipe.data.source, recipe.name)
+    check_files(recipe.data, recipe=recipe.name)
 
 
 def _run(loaded: LoadedRecipe, chosen: Any, seconds: float | None) -> Any:

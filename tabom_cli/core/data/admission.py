@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -37,6 +37,8 @@ class LoadReport:
         num_order_ltr: Rows that got a left-to-right order instead of the missing one.
         num_ids_dropped: Rows dropped for want of `response_token_ids`.
         stopped_at_max_rows: Whether the rest of the file was not read.
+        num_known: Rows left out because an earlier file of a mixture holds them.
+        num_weighted: Rows that weights add to the mixture, negative when they leave rows out.
     """
 
     path: str
@@ -50,11 +52,25 @@ class LoadReport:
     num_order_ltr: int = 0
     num_ids_dropped: int = 0
     stopped_at_max_rows: bool = False
+    num_known: int = 0
+    num_weighted: int = 0
+
+    @classmethod
+    def joined(cls, reports: Sequence[LoadReport]) -> LoadReport:
+        """One report for several files: counts added up, paths in a row."""
+        whole = cls(" + ".join(report.path for report in reports))
+        for report in reports:
+            for key in fields(cls):
+                if key.name not in ("path", "stopped_at_max_rows"):
+                    value = getattr(whole, key.name) + getattr(report, key.name)
+                    setattr(whole, key.name, value)
+            whole.stopped_at_max_rows |= report.stopped_at_max_rows
+        return whole
 
     @property
     def num_dropped(self) -> int:
         """Rows of the read part of the file that were not handed out."""
-        return self.num_lines - self.num_rows
+        return self.num_lines + self.num_weighted - self.num_rows
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -65,6 +81,8 @@ class LoadReport:
             **{f"of verdict {name}": n for name, n in self.dropped_verdicts.items()},
             "without response_token_ids": self.num_ids_dropped,
             "without a full decoding_order": self.num_order_dropped,
+            "known from another file": self.num_known,
+            "left out by their weight": max(0, -self.num_weighted),
         }
         return {reason: count for reason, count in counts.items() if count}
 
@@ -74,8 +92,9 @@ class LoadReport:
             *((f"{reason}: left out", count) for reason, count in self.dropped.items()),
             ("without a full decoding_order: left-to-right instead", self.num_order_ltr),
             ("without answer text: kept", self.num_no_response),
+            ("repeated by their weight", self.num_weighted),
         ]
-        return [f"{n} row{'s' if n > 1 else ''} {text}" for text, n in counts if n]
+        return [f"{n} row{'s' if n > 1 else ''} {text}" for text, n in counts if n > 0]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from tabom_cli.core.config import Section, StringTuple
 
@@ -16,7 +16,7 @@ class GenerateConfig(Section):
     """Problems made by the generators of the embedded tasks."""
 
     tasks: StringTuple
-    """Any of countdown, arithmetic, functions; problems are dealt evenly over them."""
+    """Any of countdown, arithmetic, functions, dealt in turn; a name given twice gets twice the share."""
     num_problems: int = Field(ge=1)
     """Problems in all."""
     split: Split = "train"
@@ -25,11 +25,34 @@ class GenerateConfig(Section):
     """Another seed gives other problems of the same split."""
 
 
+class DataFile(Section):
+    """One more trajectory file of a mixture."""
+
+    path: str
+    """JSONL or .jsonl.gz file; `asset:NAME` is a file that ships with the package."""
+    weight: float = Field(1.0, gt=0, le=100)
+    """How often an epoch sees each row: 2 repeats all rows, 0.5 takes a fixed half of them."""
+    max_rows: int | None = Field(None, ge=1)
+    """Use only this many rows, from the start of the file."""
+
+
+def _file_of(value: Any) -> Any:
+    """A bare path stands for a file with weight 1."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+MoreFile = Annotated[DataFile, BeforeValidator(_file_of, json_schema_input_type=str | DataFile)]
+
+
 class DataConfig(Section):
     """The trajectories that training reads."""
 
     path: str | None = None
-    """JSONL trajectory file; relative paths count from the working directory."""
+    """JSONL or .jsonl.gz trajectory file, from the working directory; `asset:NAME` ships with tabom."""
+    more: Annotated[tuple[MoreFile, ...], Strict(False)] = ()
+    """More files to mix in: paths, or mappings with `path`, `weight` and `max_rows`."""
+    weight: float = Field(1.0, gt=0, le=100)
+    """How often an epoch sees each row of `path`; see `more`."""
     generate: GenerateConfig | None = None
     """Train on reference answers of generated problems instead of a file."""
     source: str | None = None
@@ -47,13 +70,22 @@ class DataConfig(Section):
     response_length: int = Field(256, ge=1)
     """Response length T in tokens; shorter responses are padded, longer ones cut."""
     max_rows: int | None = Field(None, ge=1)
-    """Use only this many rows, from the start of the file."""
+    """Use only this many rows of `path`, from the start of the file."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:
         if (self.path is None) == (self.generate is None):
             raise ValueError("exactly one of path and generate must be set")
+        if self.path is None and (self.more or self.weight != 1.0):
+            raise ValueError("more and weight need path: generated problems are not mixed")
         return self
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """All trajectory files with their weights, `path` first; empty for generated problems."""
+        if self.path is None:
+            return ()
+        return (DataFile(path=self.path, weight=self.weight, max_rows=self.max_rows), *self.more)
 
 
 class PromptsConfig(Section):

@@ -5,15 +5,35 @@ Knows JSON and UTF-8; does not know what the objects mean.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tabom_cli.assets import asset_names, asset_path
 from tabom_cli.core.errors import DataError
 
 MAX_SHOWN_FAULTS = 10
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ASSET = "asset:"
+
+
+def local_path(path: Path | str) -> Path:
+    """Where a data file lies: the path itself, or for `asset:NAME` the file shipped with tabom.
+
+    Raises:
+        DataError: No such asset.
+    """
+    text = str(path)
+    if not text.startswith(_ASSET):
+        return Path(path)
+    found = asset_path(text.removeprefix(_ASSET))
+    if not found.is_file():
+        known = ", ".join(asset_names((".jsonl", ".jsonl.gz"))) or "none"
+        raise DataError(f"{text}: no such file ships with tabom", hint=f"there are: {known}")
+    return found
 
 
 class Faults:
@@ -53,14 +73,14 @@ def read_objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, An
     Blank lines are skipped; every other line that is not an object becomes a fault.
 
     Args:
-        path: An existing file.
+        path: An existing file; decompressed when it ends in .gz.
         faults: Receives what is wrong.
 
     Raises:
         DataError: The file cannot be opened or read.
     """
     try:
-        with path.open("rb") as stream:
+        with _open(path) as stream:
             for number, raw in enumerate(stream, start=1):
                 line = raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw
                 if not line.strip():
@@ -68,8 +88,18 @@ def read_objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, An
                 value = parse_line(line, number, faults)
                 if value is not None:
                     yield number, value
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: the compressed file is damaged or cut off: {error}", hint="fetch it again"
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    return path.open("rb")
 
 
 def parse_line(line: bytes, number: int, faults: Faults) -> dict[str, Any] | None:

@@ -13,8 +13,9 @@ from typing import Any
 from tabom_cli.assets import tasks
 from tabom_cli.core.data.batch import TrainingRow
 from tabom_cli.core.data.config import DataConfig, GenerateConfig
+from tabom_cli.core.data.mixture import read_mixture
 from tabom_cli.core.data.records import Trajectory
-from tabom_cli.core.data.trajectory import LoadReport, read_trajectories, resolve_method_filter
+from tabom_cli.core.data.trajectory import LoadReport
 from tabom_cli.core.errors import RecipeError
 from tabom_cli.core.models.template import template_hash
 from tabom_cli.core.models.template_batch import render_prompts, response_ids_of
@@ -59,18 +60,12 @@ def load_rows(
     if config.generate is not None:
         rows = problem_rows(config.generate, tokenizer, config, progress=progress)
         return rows, LoadReport("generated problems", num_lines=len(rows), num_rows=len(rows))
-    trajectories, report = read_trajectories(
-        str(config.path),
-        method_filter=resolve_method_filter(config.method_filter, objective=objective),
+    trajectories, report = read_mixture(
+        config,
+        objective=objective,
         family=family,
-        verdicts=config.verdicts,
         needs_order=needs_order,
-        needs_ids=config.use_token_ids,
-        on_missing_order=config.on_missing_order,
-        response_length=config.response_length,
         vocab_size=vocab_size,
-        max_rows=config.max_rows,
-        source=config.source,
         recipe=recipe,
     )
     return training_rows(trajectories, tokenizer, config, progress=progress), report

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tabom_cli.core.data.admission import LoadReport, OnMissingOrder, Rules, admit
 from tabom_cli.core.data.filters import MethodFilter, RowFault, resolve_method_filter
-from tabom_cli.core.data.lines import Faults, read_objects
+from tabom_cli.core.data.lines import Faults, local_path, read_objects
 from tabom_cli.core.data.records import (
     SCHEMA_VERSION,
     Trajectory,
@@ -55,7 +55,7 @@ def read_trajectories(
     """All rows of a file that pass the filters, in file order, and what was left out.
 
     Args:
-        path: JSONL file.
+        path: JSONL file, .jsonl.gz, or `asset:NAME`.
         method_filter: `resolve_method_filter` turns a null setting into one of these.
         family: Family of the student; LLaDA's `entropy` keeps `default` and `credit` too.
         verdicts: Keep rows of these verdicts; None keeps all.
@@ -74,8 +74,8 @@ def read_trajectories(
         DataError: The file is missing, empty or damaged, rows are malformed (up to ten are shown,
             each with file and line), or nothing is left after filtering.
     """
-    path = Path(path)
     check_exists(path, source, recipe)
+    path = local_path(path)
     rules = Rules(
         method_filter=method_filter,
         family=family,
@@ -108,7 +108,18 @@ def read_trajectories(
     return rows, report
 
 
-def check_exists(path: Path, source: str | None, recipe: str | None) -> None:
+def check_exists(path: Path | str, source: str | None, recipe: str | None) -> None:
+    """Refuse a trajectory file that is not there.
+
+    Args:
+        path: As in the recipe.
+        source: Where the published file comes from, for the hint.
+        recipe: Recipe name for the `tabom distill` line of the hint.
+
+    Raises:
+        DataError: No such file.
+    """
+    path = local_path(path)
     if path.is_file():
         return
     if path.exists():

@@ -42,6 +42,8 @@ def field_names(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     """Keys allowed in the section at `path`, empty when the path leads to no section."""
     current: type[BaseModel] | None = model
     for part in path:
+        if part.isdecimal():
+            continue  # an item of a list: its section class is the list's own
         if current is None or part not in current.model_fields:
             return []
         current = section_class(current.model_fields[part].annotation)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core import plugins
-from tabom_cli.core.data.filters import resolve_method_filter
-from tabom_cli.core.data.trajectory import read_trajectories
+from tabom_cli.core.data.mixture import read_mixture
 from tabom_cli.core.errors import DataError
 from tabom_cli.core.models import footprint
 from tabom_cli.core.models.source import known_config
@@ -113,18 +112,12 @@ def _groups(
     family = footprint.family_of(config) if config else None
     needs_order = plugins.load("objective", sections.objective).OBJECTIVE.needs_order
     try:
-        rows, report = read_trajectories(
-            data.path or "",
-            method_filter=resolve_method_filter(data.method_filter, objective=sections.objective),
+        rows, report = read_mixture(
+            data,
+            objective=sections.objective,
             family=family,
-            verdicts=data.verdicts,
             needs_order=needs_order,
-            needs_ids=data.use_token_ids,
-            on_missing_order=data.on_missing_order,
-            response_length=data.response_length,
             vocab_size=config.get("vocab_size") if config else None,
-            max_rows=data.max_rows,
-            source=data.source,
             recipe=sections.name,
         )
     except DataError as error:
