@@ -30,6 +30,8 @@ def distill(
 
     Appends one JSON line per answer; running the same command again continues after a stop or a crash
     and skips what is there.
+
+    Example: tabom distill --recipe tiny --set distill.num_samples=2
     """
     from tabom_cli.core.recipe import load_recipe
 

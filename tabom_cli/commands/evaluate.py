@@ -49,6 +49,8 @@ def evaluate(
 
     Answers are kept as they come: the same command continues after a stop. The phases can run on
     different machines with the same --output folder.
+
+    Example: tabom eval tiny countdown arithmetic --limit 20
     """
     checkpoint = runs.newest_checkpoint(checkpoint)
     loaded = runs.recipe_of(checkpoint, recipe, set_)

@@ -13,7 +13,10 @@ from tabom_cli.commands import options
 from tabom_cli.core.errors import RunError
 
 app = typer.Typer(
-    help="List, show, copy and check recipes.", no_args_is_help=True, rich_markup_mode=None
+    help="List, show, copy and check recipes.",
+    epilog="Example: tabom recipes list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 NameArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help="Recipe name or file.")]
 

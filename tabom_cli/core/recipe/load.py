@@ -115,6 +115,7 @@ def _validate(
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         found.extend(faults.describe(error, Recipe, where))
+        found.extend(checks.find_unknown_names(values, where))
         return None
     found.extend(checks.find_faults(recipe, where))
     return None if found else recipe
