@@ -21,6 +21,18 @@ from tabom_cli.core.models.config import LoraConfig, ModelConfig
 from tabom_cli.core.training.config import TrainConfig
 
 
+_SPEED_AND_PLACE = (
+    "launch",
+    "save_every",
+    "log_every",
+    "tracker",
+    "output_dir",
+    "micro_batch_size",
+    "prepare_workers",
+)
+"""Training settings that do not change the trained weights."""
+
+
 class ObjectiveSection(Section):
     """The chosen objective and its own settings."""
 
@@ -67,14 +79,7 @@ class Recipe(Section):
         """Hash of what decides the trained weights; runs with equal hashes may resume each other."""
         values = self.to_dict()
         train = dict(values["train"])
-        for key in (
-            "launch",
-            "save_every",
-            "log_every",
-            "tracker",
-            "output_dir",
-            "micro_batch_size",
-        ):
+        for key in _SPEED_AND_PLACE:
             train.pop(key)
         if values["objective"].get("parity") == "release":
             # Released losses are means over a micro-batch, so its size is part of the result.

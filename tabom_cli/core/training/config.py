@@ -53,6 +53,8 @@ class TrainConfig(Section):
     """Share of rows held out for validation loss and ranking accuracy per epoch."""
     save_every: int | None = Field(None, ge=1)
     """Optimizer steps between resumable states; null saves a state per epoch."""
+    prepare_workers: int = Field(0, ge=0)
+    """Processes that mask rows ahead; 0 does it between steps. Changes speed only."""
     log_every: int = Field(1, ge=1)
     """Optimizer steps between lines in metrics.jsonl."""
     tracker: Literal["none", "tensorboard", "trackio", "wandb"] = "none"

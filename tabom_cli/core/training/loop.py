@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from tabom_cli.core.data.batch import TrainingRow, collate
+from tabom_cli.core.data.batch import TrainingRow
 from tabom_cli.core.errors import Interrupted, RunError
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.objectives.base import LossTerms, Objective, PartialState, combine
@@ -26,8 +26,13 @@ from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 from tabom_cli.core.rundir import JsonlWriter, RunDir, append_jsonl, truncate_jsonl
 from tabom_cli.core.training import checkpoint, optim, order
 from tabom_cli.core.training.config import TrainConfig
+from tabom_cli.core.training.feed import Feed, Share
+from tabom_cli.core.training.figures import accumulate, figures
 from tabom_cli.core.training.module import TrainModule
 from tabom_cli.core.training.stop import StopRequest
+
+Log = JsonlWriter | None
+"""A file of JSON lines on the main process, None on the others."""
 
 VALIDATION_EPOCH = -1
 """Epoch number that keys the masks of validation rows, so that epochs can be compared."""
@@ -119,8 +124,20 @@ class _Loop:
         self.module = module.to(accelerator.device)
         self.wrapped = accelerator.prepare_model(self.module)
         self.metrics_lines = 0
-        self._order: tuple[int, list[int]] | None = None
+        self._last_log = 0.0
+        self.feed = self._feed(job.rows)
         self.summary: dict[str, float] = {}
+
+    def _feed(self, rows: Sequence[TrainingRow]) -> Feed:
+        return Feed(
+            objective=self.job.objective,
+            rows=rows,
+            response_length=self.job.response_length,
+            pad_token_id=self.job.model.pad_token_id,
+            mask_token_id=self.job.model.mask_token_id,
+            seed=self.job.seed,
+            global_batch_size=self.job.config.global_batch_size,
+        )
 
     def run(self, resume_from: Path | None) -> TrainOutcome:
         """Train from a state or from the start."""
@@ -136,26 +153,23 @@ class _Loop:
         if self.accelerator.is_main_process:
             truncate_jsonl(self.job.run.metrics, self.metrics_lines)
         self._start_tracker()
-        with (
-            append_jsonl(self.job.run.metrics) as metrics,
-            append_jsonl(self.job.run.timings) as timings,
-        ):
-            for step in range(start, self.plan.total_steps):
-                self._step(step, metrics, timings)
-                done = step + 1
-                self._after_step(done, metrics)
+        with self._log(self.job.run.metrics) as metrics, self._log(self.job.run.timings) as timings:
+            self._last_log = time.perf_counter()
+            for step, share in self.feed.steps(
+                self.plan,
+                rank=self.accelerator.process_index,
+                start=start,
+                workers=self.job.config.prepare_workers,
+            ):
+                self._step(step, share, metrics, timings)
+                self._after_step(step + 1, metrics)
         self._save_model(self.job.run.final)
         self.accelerator.end_training()
         return TrainOutcome(self.job.run.final, self.plan.total_steps, self.summary)
 
-    def _step(self, step: int, metrics: JsonlWriter, timings: JsonlWriter) -> None:
-        started = time.perf_counter()
-        epoch, position = divmod(step, self.plan.steps_per_epoch)
-        rows = self._epoch_rows(epoch)
-        size = self.job.config.global_batch_size
-        chosen = rows[position * size : (position + 1) * size]
-        mine = order.micro_batches(chosen, self.plan, self.accelerator.process_index)
-        batches = [self._prepare(self.job.rows, chunk, epoch) for chunk in mine]
+    def _step(self, step: int, share: Share, metrics: Log, timings: Log) -> None:
+        epoch = step // self.plan.steps_per_epoch
+        batches = self._on_device(share)
         counts = self._global_counts(batches)
         rate = optim.learning_rate(step, self.job.config, self.plan.total_steps)
         optim.set_learning_rate(self.optimizer, rate)
@@ -170,7 +184,7 @@ class _Loop:
                 self._check_loss(loss, state, step)
                 # DDP averages gradients over processes; the loss is a sum over them.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
-            _accumulate(totals, terms, weight)
+            accumulate(totals, terms, weight)
         norm = self.accelerator.clip_grad_norm_(
             list(self.parameters.values()), self.job.config.max_grad_norm
         )
@@ -181,35 +195,23 @@ class _Loop:
             )
         self.optimizer.step()
         line = self._line(step, epoch, rate, float(norm), counts, totals)
-        if (step + 1) % self.job.config.log_every == 0 and self.accelerator.is_main_process:
+        if (step + 1) % self.job.config.log_every == 0 and metrics and timings:
             metrics.write(line)
-            seconds = time.perf_counter() - started
+            now = time.perf_counter()
+            seconds, self._last_log = now - self._last_log, now
             tokens = sum(state.input_ids.numel() for state, weight in batches if weight)
-            tokens *= self.accelerator.num_processes
+            tokens *= self.accelerator.num_processes * self.job.config.log_every
             timings.write({"step": step + 1, "time_s": seconds, "tokens_per_s": tokens / seconds})
         if (step + 1) % self.job.config.log_every == 0:
             self.metrics_lines += 1
         self._show(step + 1, line)
 
-    def _epoch_rows(self, epoch: int) -> list[int]:
-        if self._order is None or self._order[0] != epoch:
-            rows = order.epoch_order(len(self.job.rows), seed=self.job.seed, epoch=epoch)
-            self._order = (epoch, rows)
-        return self._order[1]
+    def _log(self, path: Path) -> AbstractContextManager[JsonlWriter | None]:
+        """A writer on the main process only: opening repairs the file's end."""
+        return append_jsonl(path) if self.accelerator.is_main_process else nullcontext()
 
-    def _prepare(
-        self, rows: Sequence[TrainingRow], chunk: Sequence[int], epoch: int
-    ) -> tuple[PartialState, float]:
-        """A masked micro-batch and its weight; an empty share repeats a row with weight zero."""
-        chosen = [rows[index] for index in chunk] or [rows[0]]
-        batch = collate(
-            chosen,
-            response_length=self.job.response_length,
-            pad_token_id=self.job.model.pad_token_id,
-        )
-        generators = order.row_generators(batch.sample_ids, seed=self.job.seed, epoch=epoch)
-        state = self.job.objective.prepare(batch, generators, self.job.model.mask_token_id)
-        return state.to(self.accelerator.device), 1.0 if chunk else 0.0
+    def _on_device(self, share: Share) -> Share:
+        return [(state.to(self.accelerator.device), weight) for state, weight in share]
 
     def _global_counts(self, batches: Sequence[tuple[PartialState, float]]) -> dict[str, float]:
         names = sorted(batches[0][0].counts)
@@ -242,11 +244,11 @@ class _Loop:
         totals: Mapping[str, torch.Tensor],
     ) -> dict[str, float]:
         values = self._reduced(totals)
-        figures = _figures(values, counts, self.job.objective.weights)
+        means = figures(values, counts, self.job.objective.weights)
         return {
             "step": step + 1,
             "epoch": epoch + 1,
-            **figures,
+            **means,
             "lr": rate,
             "grad_norm": norm,
             **{f"num_{name}": count for name, count in counts.items()},
@@ -270,7 +272,7 @@ class _Loop:
         if self.job.config.tracker != "none":
             self.accelerator.log(dict(line), step=done)
 
-    def _after_step(self, done: int, metrics: JsonlWriter) -> None:
+    def _after_step(self, done: int, metrics: Log) -> None:
         epoch_end = done % self.plan.steps_per_epoch == 0 or done == self.plan.total_steps
         if epoch_end:
             self._end_epoch(done, metrics)
@@ -285,13 +287,13 @@ class _Loop:
                 f"continue with --resume {self.job.run.path}",
             )
 
-    def _end_epoch(self, done: int, metrics: JsonlWriter) -> None:
+    def _end_epoch(self, done: int, metrics: Log) -> None:
         epoch = math.ceil(done / self.plan.steps_per_epoch)
         if self.job.validation_rows:
             line = {"step": done, "epoch": epoch, **self._validate()}
             self.metrics_lines += 1
             self.summary = {name: float(value) for name, value in line.items()}
-            if self.accelerator.is_main_process:
+            if metrics:
                 metrics.write(line)
             text = ", ".join(f"{name} {value:.4g}" for name, value in line.items() if "/" in name)
             self.progress(ProgressEvent("message", text=f"epoch {epoch}: {text}"))
@@ -305,15 +307,16 @@ class _Loop:
         chunks = [list(range(s, min(s + size, len(rows)))) for s in range(0, len(rows), size)]
         chunks += [[] for _ in range(-len(chunks) % processes)]
         mine = chunks[self.accelerator.process_index :: processes]
-        batches = [self._prepare(rows, chunk, VALIDATION_EPOCH) for chunk in mine]
+        feed = self._feed(rows)
+        batches = self._on_device([feed.prepare(chunk, VALIDATION_EPOCH) for chunk in mine])
         counts = self._global_counts(batches)
         totals: dict[str, torch.Tensor] = {}
         with torch.no_grad():
             for state, weight in batches:
                 with self.accelerator.autocast():
-                    _accumulate(totals, self.module(state), weight)
-        figures = _figures(self._reduced(totals), counts, self.job.objective.weights)
-        return {f"validation/{name}": value for name, value in figures.items()}
+                    accumulate(totals, self.module(state), weight)
+        values = figures(self._reduced(totals), counts, self.job.objective.weights)
+        return {f"validation/{name}": value for name, value in values.items()}
 
     def _save_state(self, done: int) -> None:
         generators = gather_object([checkpoint.generator_state()])
@@ -346,30 +349,3 @@ class _Loop:
 
 
 _NAN_HINT = "lower train.learning_rate, or look at these rows with `tabom data inspect`"
-
-
-def _accumulate(totals: dict[str, torch.Tensor], terms: LossTerms, weight: float) -> None:
-    """Add a micro-batch's detached sums and metrics, as flat names."""
-    flat = {f"sum/{name}": value.detach() for name, value in terms.sums.items()}
-    for name, (value, count) in terms.metrics.items():
-        flat[f"metric/{name}"] = value.detach()
-        flat[f"count/{name}"] = count.detach()
-    for name, value in flat.items():
-        scaled = value.double() * weight
-        totals[name] = totals[name] + scaled if name in totals else scaled
-
-
-def _figures(
-    values: Mapping[str, float], counts: Mapping[str, float], weights: Mapping[str, float]
-) -> dict[str, float]:
-    """Total loss, each term's mean and each metric's mean, from reduced sums."""
-    terms = {
-        name: values[f"sum/{name}"] / counts[name] if counts[name] else 0.0 for name in weights
-    }
-    metrics = {
-        name.removeprefix("metric/"): value / count
-        for name, value in values.items()
-        if name.startswith("metric/") and (count := values["count/" + name.removeprefix("metric/")])
-    }
-    loss = sum(weights[name] * value for name, value in terms.items())
-    return {"loss": loss, **{f"loss_{name}": value for name, value in terms.items()}, **metrics}

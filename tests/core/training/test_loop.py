@@ -194,3 +194,12 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_max_time_is_a_reason_to_stop() -> None:
     assert StopRequest(max_time_s=0.0).reason == "--max-time"
     assert StopRequest(max_time_s=60.0).reason is None
+
+
+def test_worker_processes_that_prepare_ahead_change_nothing(tmp_path: Path) -> None:
+    run(make_job(tmp_path / "alone"))
+    run(make_job(tmp_path / "helped", CONFIG.model_copy(update={"prepare_workers": 2})))
+    for name, value in final_tensors(tmp_path / "alone").items():
+        assert torch.equal(value, final_tensors(tmp_path / "helped")[name]), name
+    read = [(tmp_path / f / "metrics.jsonl").read_text() for f in ("alone", "helped")]
+    assert read[0] == read[1]
