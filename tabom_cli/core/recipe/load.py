@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import ValidationError
 
 from tabom_cli.core.config import Section
@@ -77,8 +78,9 @@ def parse_overrides(overrides: Sequence[str]) -> dict[KeyPath, tuple[Any, str]]:
             raise RecipeError(f"--set {text}: expected key=value", "e.g. --set train.epochs=3")
         try:
             value = parse_value(raw)
-        except Exception as error:
-            raise RecipeError(f"--set {text}: the value is not valid YAML ({error})") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            problem = getattr(error, "problem", None) or str(error)
+            raise RecipeError(f"--set {text}: the value is not valid YAML: {problem}") from error
         parsed[tuple(key.strip().split("."))] = (value, text)
     return parsed
 
@@ -101,9 +103,18 @@ def _validate(
     source: YamlSource, set_paths: Mapping[KeyPath, tuple[Any, str]], found: list[str]
 ) -> Recipe | None:
     def where(path: KeyPath) -> str:
+        """The override that set a key or made its section, else file:line and overrides inside it."""
         for length in range(len(path), 0, -1):
-            if path[:length] in set_paths:
-                return f"--set {set_paths[path[:length]][1]}"
+            prefix = path[:length]
+            if prefix in set_paths:
+                return f"--set {set_paths[prefix][1]}"
+            below = [
+                f"--set {text}" for key, (_, text) in set_paths.items() if key[:length] == prefix
+            ]
+            if below and prefix not in source.lines:
+                return " ".join(below)
+            if below and prefix == path:
+                return f"{source.where(path)} with {' '.join(below)}"
         return source.where(path)
 
     values = dict(source.values)

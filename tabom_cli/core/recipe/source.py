@@ -73,18 +73,20 @@ def read_yaml(path: Path, name: str | None = None) -> YamlSource:
         raise RecipeError(f"{shown} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise RecipeError(f"cannot read {shown}: {error.strerror}") from error
+    source = YamlSource(shown, {})
     try:
         node = yaml.compose(text, Loader=_Loader)
+        if isinstance(node, yaml.MappingNode):
+            source.values = _mapping(node, (), source)
+            return source
+    except RecursionError as error:
+        raise RecipeError(f"{shown}:1: not valid YAML: an alias stands for itself") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)
         raise RecipeError(f"{shown}:{line}: not valid YAML: {problem}") from error
-    if not isinstance(node, yaml.MappingNode):
-        raise RecipeError(f"{shown}:1: a recipe is a mapping of sections, this file is not")
-    source = YamlSource(shown, {})
-    source.values = _mapping(node, (), source)
-    return source
+    raise RecipeError(f"{shown}:1: a recipe is a mapping of sections, this file is not")
 
 
 def parse_value(text: str) -> Any:
@@ -104,8 +106,17 @@ def _mapping(node: yaml.MappingNode, path: KeyPath, source: YamlSource) -> dict[
         if key in values:
             source.faults.append(f"{source.name}:{line}: key '{'.'.join(here)}' is written twice")
         source.lines[here] = line
-        if isinstance(value_node, yaml.MappingNode):
-            values[key] = _mapping(value_node, here, source)
-        else:
-            values[key] = _Loader("").construct_object(value_node, deep=True)
+        values[key] = _value(value_node, here, source)
     return values
+
+
+def _value(node: yaml.Node, path: KeyPath, source: YamlSource) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, source)
+    if isinstance(node, yaml.SequenceNode):
+        items = []
+        for index, item in enumerate(node.value):
+            source.lines[*path, str(index)] = item.start_mark.line + 1
+            items.append(_value(item, (*path, str(index)), source))
+        return items
+    return _Loader("").construct_object(node)
