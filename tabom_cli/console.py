@@ -69,6 +69,19 @@ def error(message: str, hint: str | None = None) -> None:
         _stderr.print(Text("Hint: ", style="cyan") + Text(hint))
 
 
+_STATUS_STYLES = {"pass": "green", "warning": "yellow", "fail": "bold red"}
+
+
+def check(status: str, name: str, detail: str, fix: str | None = None) -> None:
+    """One line of a readiness report, on stdout: status, what, finding, and what helps."""
+    if not speaks():
+        return
+    line = Text(f"{status:8}", style=_STATUS_STYLES[status]) + Text(f"{name:19} {detail}")
+    if fix:
+        line += Text("  -> ", style="cyan") + Text(fix)
+    _stdout.print(line)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """A table of results, on stdout; columns of numbers are aligned right."""
     if not speaks():

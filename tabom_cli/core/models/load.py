@@ -21,9 +21,11 @@ from tabom_cli.core.models.source import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
-    from tabom_cli.core.models.base import DiffusionLM
+    from tabom_cli.core.models.base import DiffusionLM, SpecialIds
     from tabom_cli.core.models.config import LoraConfig, ModelConfig
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "find_source",
     "inspect_checkpoint",
     "known_config",
+    "load_checked_tokenizer",
     "load_model",
     "load_network",
 ]
@@ -59,23 +62,13 @@ def load_model(
     """
     from tabom_cli.core.models import lora as adapters
     from tabom_cli.core.models.base import DiffusionLM
-    from tabom_cli.core.models.checks import check_special_ids
-    from tabom_cli.core.models.tokenizers import load_tokenizer
 
     check_device(device)
     source = find_source(config.path, revision=config.revision, weights=config.init == "pretrained")
     values = read_config(source.folder)
     name = family_of(values, source=str(source.folder / "config.json"))
     family = plugins.load("model family", name)
-    tokenizer = load_tokenizer(source.folder)
-    ids = check_special_ids(
-        values,
-        tokenizer,
-        source=config.path,
-        mask_token=family.MASK_TOKEN,
-        end_tokens=family.END_TOKENS,
-        num_rows=values.get("embedding_size") or values["vocab_size"],
-    )
+    tokenizer, ids = load_checked_tokenizer(source.folder, label=config.path)
     network: nn.Module = load_network(source, config, device=device, seed=seed)
     if config.adapter is not None:
         network = adapters.load_adapter(
@@ -94,6 +87,33 @@ def load_model(
         revision=source.revision,
         adapter=config.adapter,
     )
+
+
+def load_checked_tokenizer(folder: Path, *, label: str) -> tuple[Any, SpecialIds]:
+    """The tokenizer of a checkpoint folder and the special ids on which it and config.json agree.
+
+    Args:
+        folder: Holds config.json and the tokenizer.
+        label: Name of the checkpoint, for messages.
+
+    Raises:
+        ModelError: The tokenizer is missing or cannot be read, or the ids differ.
+    """
+    from tabom_cli.core.models.checks import check_special_ids
+    from tabom_cli.core.models.tokenizers import load_tokenizer
+
+    values = read_config(folder)
+    family = plugins.load("model family", family_of(values, source=str(folder / "config.json")))
+    tokenizer = load_tokenizer(folder)
+    ids = check_special_ids(
+        values,
+        tokenizer,
+        source=label,
+        mask_token=family.MASK_TOKEN,
+        end_tokens=family.END_TOKENS,
+        num_rows=values.get("embedding_size") or values["vocab_size"],
+    )
+    return tokenizer, ids
 
 
 def load_network(source: Source, config: ModelConfig, *, device: str = "cpu", seed: int = 0) -> Any:

@@ -82,6 +82,24 @@ def find_source(path: str, *, revision: str | None = None, weights: bool = True)
     return _from_hub(path, revision, weights)
 
 
+def local_source(path: str, *, revision: str | None = None) -> Source | None:
+    """`find_source` without the network: None when a Hub name is not in the cache.
+
+    Raises:
+        ModelError: No such folder, and no Hub name either.
+    """
+    if path == "tiny" or Path(path).expanduser().exists() or not _HUB_NAME.fullmatch(path):
+        return find_source(path)
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(path, revision=revision, local_files_only=True)
+    except (OSError, hub.HfHubHTTPError):
+        return None
+    return Source(Path(folder), path, Path(folder).name)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The parsed config.json of a checkpoint folder.
 
