@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,15 +14,18 @@ from tabom_cli.core import launch
 from tabom_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from tabom_cli.core.recipe import LoadedRecipe, Recipe
+    from tabom_cli.core.evaluation.job import EvalJob
+    from tabom_cli.core.evaluation.report import Table
+    from tabom_cli.core.recipe import LoadedRecipe
 
 Phase = Literal["all", "requests", "generate", "score"]
 
 
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CKPT", help="Run folder, adapter, model folder or Hub name.")
-    ],
+        str | None,
+        typer.Argument(metavar="[CKPT]", help="Run folder, adapter, model folder or Hub name."),
+    ] = None,
     tasks: Annotated[
         list[str] | None, typer.Argument(metavar="[TASK]...", help="Tasks; default: the recipe's.")
     ] = None,
@@ -31,17 +35,40 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Result folder; default output/eval/<name>.")
     ] = None,
     data_dir: options.DataDirOption = None,
-    phase: Annotated[
-        Phase,
-        typer.Option(help="One phase only: requests and score need lm-eval, generate the model."),
-    ] = "all",
+    profile: Annotated[
+        Literal["release", "paper"] | None,
+        typer.Option(help="Decode as the release or the paper does, by family and task."),
+    ] = None,
+    task_list: Annotated[
+        str | None, typer.Option("--tasks", metavar="A,B", help="Tasks, separated by commas.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Problems per task.")] = None,
+    num_samples: Annotated[
+        int | None, typer.Option(min=1, help="Answers per problem: pass@k and majority vote.")
+    ] = None,
+    tokens_per_step: Annotated[
+        int | None, typer.Option(min=1, help="Reveal this many tokens per step.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed; default: the recipe's.")] = None,
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run generated code in the sandbox.")
     ] = False,
     record_tds: Annotated[
         bool, typer.Option("--tds", help="Record entropies on the way, for `tabom tds DIR`.")
     ] = False,
+    epochs: Annotated[
+        str | None,
+        typer.Option(metavar="1,3,5", help="Score these epochs of a run folder, and its final."),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Compare two result folders problem by problem."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the tasks and presets.")] = False,
+    phase: Annotated[
+        Phase,
+        typer.Option(help="One phase only: requests and score need lm-eval, generate the model."),
+    ] = "all",
     dry_run: options.DryRunOption = False,
     num_processes: options.ProcessesOption = None,
 ) -> None:
@@ -49,169 +76,200 @@ def evaluate(
 
     Answers are kept as they come: the same command continues after a stop. The phases can run on
     different machines with the same --output folder.
-
-    Example: tabom eval tiny countdown arithmetic --limit 20
     """
-    checkpoint = runs.newest_checkpoint(checkpoint)
-    loaded = runs.recipe_of(checkpoint, recipe, set_)
-    job = _Job(loaded.recipe, checkpoint, tasks, output, data_dir, limit, allow_code_execution)
+    if list_:
+        _list()
+        return
+    if compare is not None:
+        _compare(*compare)
+        return
+    if checkpoint is None:
+        raise UsageError("no checkpoint given", "tabom eval CKPT TASK; see `tabom eval --list`")
+    flags = {
+        "eval.profile": profile,
+        "eval.limit": limit,
+        "eval.num_samples": num_samples,
+        "eval.decode.tokens_per_step": tokens_per_step,
+        "seed": seed,
+        "eval.allow_code_execution": allow_code_execution or None,
+    }
+    overrides = [
+        *(set_ or ()),
+        *(f"{key}={v}".lower() for key, v in flags.items() if v is not None),
+    ]
+    names = [*(tasks or ()), *(task_list.split(",") if task_list else ())]
+    run_folder = Path(checkpoint)
+    if epochs is None:
+        checkpoint = runs.newest_checkpoint(checkpoint)
+        targets = {"": checkpoint}
+    else:
+        from tabom_cli.core.evaluation.sweep import sweep_targets
+
+        targets = {name: str(path) for name, path in sweep_targets(run_folder, epochs).items()}
+        checkpoint = next(iter(targets.values()))
+    loaded = runs.recipe_of(checkpoint, recipe, overrides)
+    jobs = [
+        _job(loaded, path, names, _folder(output, run_folder, path, name), data_dir)
+        for name, path in targets.items()
+    ]
     if dry_run:
-        _show_dry_run(loaded, job, num_processes)
+        _show_dry_run(loaded, jobs, num_processes)
         return
-    if phase in {"all", "generate"} and not launch.is_distributed():
-        _prepare(job, phase)
-    if phase in {"all", "generate"}:
-        _generate(job, loaded, record_tds, num_processes, phase)
-    elif phase == "requests":
-        _prepare(job, phase)
-        console.result(str(job.requests))
-        return
-    if phase == "generate":
-        console.result(str(job.completions))
-    elif launch.rank() == 0:
-        _score(job)
+    with ExitStack() as locks:
+        if not launch.is_distributed():
+            from tabom_cli.core.files import exclusive_lock
+
+            for job in jobs:
+                locks.enter_context(exclusive_lock(job.lock))
+        _run(loaded, jobs, phase, record_tds, num_processes)
+    if epochs is not None and phase in {"all", "score"} and launch.rank() == 0:
+        from tabom_cli.core.evaluation.sweep import write_sweep
+
+        path, table = write_sweep(
+            {name: job.folder for name, job in zip(targets, jobs, strict=True)}
+        )
+        _show(table)
+        console.result(str(path))
 
 
-class _Job:
-    """The resolved question: which tasks, which files, with which settings."""
+def _folder(output: Path | None, run_folder: Path, checkpoint: str, name: str) -> Path:
+    from tabom_cli.core.evaluation.job import default_folder
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        checkpoint: str,
-        tasks: list[str] | None,
-        output: Path | None,
-        data_dir: Path | None,
-        limit: int | None,
-        allow_code_execution: bool,
-    ) -> None:
-        from tabom_cli.core.evaluation.tasks.base import load_tasks
-
-        self.recipe, self.checkpoint, self.data_dir = recipe, checkpoint, data_dir
-        self.specs = load_tasks(tasks or recipe.eval.tasks)
-        self.tasks = [spec.name for spec in self.specs]
-        self.limit = limit or recipe.eval.limit
-        self.consent = allow_code_execution or recipe.eval.allow_code_execution
-        slug = checkpoint.strip("/.").replace("/", "-")
-        self.folder = output or Path("output") / "eval" / slug
-        self.requests = self.folder / "requests.jsonl"
-        self.completions = self.folder / "completions.jsonl"
+    return (output or default_folder(str(run_folder) if name else checkpoint)) / name
 
 
-def _prepare(job: _Job, phase: Phase) -> None:
-    """Write the prompts; a machine that only generates gets them from another one."""
-    if phase == "generate":
-        if not job.requests.is_file():
-            raise UsageError(
-                f"{job.requests} is missing",
-                "make it on a machine with lm-eval: the same command with --phase requests",
-            )
-        return
-    from tabom_cli.core.evaluation.requests import build_requests
+def _job(
+    loaded: LoadedRecipe, checkpoint: str, tasks: list[str], folder: Path, data_dir: Path | None
+) -> EvalJob:
+    from tabom_cli.core.evaluation.job import plan_job
+    from tabom_cli.core.evaluation.paper import published_row
+    from tabom_cli.core.models.source import inspect_checkpoint
 
-    if phase == "all":
-        from tabom_cli.core.evaluation.score import check_consent
-
-        check_consent(job.specs, job.consent)
-    build_requests(
-        job.tasks,
-        job.requests,
-        data_dir=job.data_dir,
-        num_fewshot=job.recipe.eval.num_fewshot,
-        limit=job.limit,
-        seed=job.recipe.seed,
+    recipe, info = loaded.recipe, inspect_checkpoint(checkpoint)
+    return plan_job(
+        checkpoint,
+        recipe.eval,
+        tasks=tasks,
+        family=info.family or inspect_checkpoint(recipe.model.path).family,
+        overrides=_typed(loaded),
+        folder=folder,
+        data_dir=data_dir,
+        seed=recipe.seed,
+        paper=published_row(
+            info.base or recipe.model.path,
+            recipe=recipe.name if info.kind == "adapter" else None,
+            objective=recipe.objective.name,
+        ),
     )
 
 
-def _generate(
-    job: _Job, loaded: LoadedRecipe, record_tds: bool, num_processes: int | None, phase: Phase
+def _typed(loaded: LoadedRecipe) -> dict[str, Any]:
+    """Evaluation settings from the command line, which are laid over a preset."""
+    from tabom_cli.core.evaluation.presets import AROUND_DECODE
+
+    typed = [key for key, origin in loaded.origins.items() if origin == "command line"]
+    section = loaded.recipe.eval
+    decode = section.decode.model_dump()
+    found = {key: decode[key] for key in decode if f"eval.decode.{key}" in typed}
+    return found | {key: getattr(section, key) for key in AROUND_DECODE if f"eval.{key}" in typed}
+
+
+def _run(
+    loaded: LoadedRecipe,
+    jobs: list[EvalJob],
+    phase: Phase,
+    record_tds: bool,
+    num_processes: int | None,
 ) -> None:
-    command, processes = runs.launch_line(loaded.recipe, num_processes)
-    if processes > 1 and not launch.is_distributed():
-        code = launch.run([*command, "--phase", "generate"])
-        if code:
-            raise typer.Exit(code)
-        return
+    from tabom_cli.core.evaluation import job as steps
+
+    for job in jobs if not launch.is_distributed() else ():
+        if phase == "all":
+            steps.check_scoring(job)
+        if phase == "generate":
+            steps.check_requests(job)
+        if phase in {"all", "requests"}:
+            steps.write_requests(job)
+    if phase in {"all", "generate"}:
+        runs.start_processes(loaded.recipe, num_processes)
+    for job in jobs:
+        if phase == "requests":
+            console.result("\n".join(str(group.requests) for group in job.groups))
+        if phase in {"all", "generate"}:
+            _answer(job, loaded, record_tds, phase)
+        if phase == "generate":
+            console.result("\n".join(str(group.completions) for group in job.groups))
+        if phase in {"all", "score"} and launch.rank() == 0:
+            _score(job)
+
+
+def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) -> None:
     from tabom_cli.core.diagnostics.tds import EntropyTrace
-    from tabom_cli.core.evaluation.generate import generate
+    from tabom_cli.core.evaluation.job import answer
     from tabom_cli.core.models.load import load_model
 
+    model = load_model(runs.model_config(job.checkpoint, loaded.recipe), device=runs.device())
     with console.progress_display() as progress:
-        config = runs.model_config(job.checkpoint, job.recipe)
-        model = load_model(config, device=runs.device())
-        trace = EntropyTrace({model.eos_token_id}) if record_tds else None
-        summary = generate(
+        summaries = answer(
+            job,
             model,
-            job.requests,
-            job.completions,
-            job.recipe.eval.decode,
-            tasks=job.tasks,
             rank=launch.rank(),
             world_size=launch.world_size(),
-            max_prompt_length=job.recipe.eval.max_prompt_length,
-            observer=trace,
+            observer=EntropyTrace({model.eos_token_id}) if record_tds else None,
+            wait=runs.barrier() or (lambda: None),
+            on_preview=lambda preview: console.note(preview.text() + "\n"),
+            extract=phase == "all",
             progress=progress,
         )
-    if phase == "all":
-        console.note(f"{summary.num_new} new answers in {summary.time_s:.1f} s")
-    wait = runs.barrier()
-    if wait:
-        wait()
+    console.note(
+        f"{sum(item.num_new for item in summaries)} new answers in "
+        f"{sum(item.time_s for item in summaries):.1f} s"
+    )
 
 
-def _score(job: _Job) -> None:
+def _score(job: EvalJob) -> None:
+    from tabom_cli.core.evaluation.job import score_job
+    from tabom_cli.core.evaluation.paper import published_tables
     from tabom_cli.core.evaluation.report import results_table
-    from tabom_cli.core.evaluation.results import read_results, write_results
-    from tabom_cli.core.evaluation.score import score
+    from tabom_cli.core.evaluation.results import read_results
     from tabom_cli.core.rundir import manifest
 
     with console.progress_display() as progress:
-        scores = score(
-            job.requests,
-            job.completions,
-            tasks=job.tasks,
-            data_dir=job.data_dir,
-            allow_code_execution=job.consent,
-            progress=progress,
-        )
-    path = write_results(
-        job.folder,
-        scores,
-        requests_path=job.requests,
-        completions_paths=dict.fromkeys(job.tasks, job.completions),
-        manifest=manifest(command=runs.command_line(), seed=job.recipe.seed),
-    )
-    shown = results_table(read_results(path))
-    console.table(shown.columns, shown.rows, title=shown.title)
-    for line in shown.notes:
-        console.note(line)
+        record = manifest(command=runs.command_line(), seed=job.seed)
+        path = score_job(job, manifest=record, progress=progress)
+    results = read_results(path)
+    for table in (results_table(results), *published_tables(results)):
+        _show(table)
     console.result(str(path))
 
 
-def _show_dry_run(loaded: LoadedRecipe, job: _Job, num_processes: int | None) -> None:
+def _show(table: Table) -> None:
+    console.table(table.columns, table.rows, title=table.title)
+    for line in table.notes:
+        console.note(line)
+
+
+def _list() -> None:
+    from tabom_cli.core.evaluation.report import presets_table, tasks_table
+
+    _show(tasks_table())
+    _show(presets_table())
+
+
+def _compare(first: Path, second: Path) -> None:
+    from tabom_cli.core.evaluation.report import compare_results, comparison_table
+
+    _show(comparison_table(compare_results(first, second), names=(str(first), str(second))))
+
+
+def _show_dry_run(loaded: LoadedRecipe, jobs: list[EvalJob], num_processes: int | None) -> None:
+    from tabom_cli.core.evaluation.job import dry_run_rows
+
     command, processes = runs.launch_line(loaded.recipe, num_processes)
-    decode = loaded.recipe.eval.decode
     options.show_resolved(loaded)
-    config: Any = runs.model_config(job.checkpoint, loaded.recipe)
-    rows: list[tuple[str, Any]] = [("base", config.path), ("adapter", config.adapter)]
-    for spec in job.specs:
-        count = (
-            job.limit if spec.num_problems is None else min(job.limit or 10**9, spec.num_problems)
-        )
-        if count:
-            forwards = -(-count // decode.batch_size) * decode.steps
-            rows.append(
-                (
-                    spec.name,
-                    f"{count:,} problems, at most {forwards:,} batched forwards and "
-                    f"{count * decode.max_new_tokens:,} tokens",
-                )
-            )
-        if spec.executes_code:
-            rows.append(
-                ("", f"{spec.name} runs generated code in the sandbox; consent: {job.consent}")
-            )
-    files = (job.requests, job.completions, job.folder / "results.json")
-    rows += [("would write", str(path)) for path in files]
+    rows: list[tuple[str, Any]] = []
+    for job in jobs:
+        config = runs.model_config(job.checkpoint, loaded.recipe)
+        rows += [("base", config.path), ("adapter", config.adapter), *dry_run_rows(job)]
     rows += [("processes", processes), ("launch", launch.shown(command))]
     options.show_plan("dry run: nothing was loaded or written", rows)

@@ -89,6 +89,7 @@ def generate(
     decode: DecodeConfig,
     *,
     tasks: Collection[str] | None = None,
+    only: Collection[str] | None = None,
     rank: int = 0,
     world_size: int = 1,
     max_prompt_length: int = 1024,
@@ -109,6 +110,7 @@ def generate(
             it (`shard_path`), and readers read them all.
         decode: How answers are decoded.
         tasks: Answer the requests of these tasks only; None for all.
+        only: Answer only requests with these ids; None for all.
         rank: Number of this process.
         world_size: Number of processes.
         max_prompt_length: Prompt budget in tokens; longer prompts keep their end, as in the release.
@@ -123,7 +125,11 @@ def generate(
     if not 0 <= rank < world_size:
         raise UsageError(f"rank {rank} is not below the number of processes {world_size}")
     _, requests = read_requests(requests_path)
-    requests = [item for item in requests if tasks is None or item.task in tasks]
+    requests = [
+        item
+        for item in requests
+        if (tasks is None or item.task in tasks) and (only is None or item.id in only)
+    ]
     header = _header(model, decode, max_prompt_length, answer_end, world_size)
     existing, done = read_completions(completions_path)
     if existing is not None:
@@ -188,6 +194,12 @@ def answer_text(
         if stop:
             text = text.split(stop)[0]
     return text
+
+
+def rendered_prompt(model: DiffusionLM, request: Request, max_prompt_length: int) -> str:
+    """The prompt that the model sees, as text with special tokens."""
+    ids = _prompt_ids(model, request, max_prompt_length)
+    return str(model.tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def _answer_length(model: DiffusionLM, token_ids: Sequence[int]) -> int:

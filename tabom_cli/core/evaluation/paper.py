@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tabom_cli.core.evaluation.report import Table, percent
+from tabom_cli.core.evaluation.report import Table, parallel_words, percent
 
 Training = Literal["math", "code", "math, 2 tokens per step"]
 
@@ -69,6 +69,11 @@ _FIGURES: dict[tuple[Training, str], str] = {
         76.72 32.60 41.46 49.20
         77.79 34.40 45.73 47.60""",
 }
+
+PUBLISHED_BASES = ("Dream-org/Dream-v0-Instruct-7B", "GSAI-ML/LLaDA-8B-Instruct")
+_TRAININGS: dict[str, Training] = {"prm12k": "math", "ling_coder": "code"}
+_METHOD_OF_OBJECTIVE = {"tabom": "TABOM", "dinfer": "dInfer", "t3d": "T3D"}
+_METHOD_OF_NELBO = {"sft_gt": "SFT-GT", "sft_sd": "SFT-SD"}
 
 T3D_NOTE = (
     "every T3D cell of Tables 2 and 3 equals the mean of the SFT-SD and dInfer cells; "
@@ -134,6 +139,48 @@ def footnotes(figure: PaperFigure, total: int) -> list[str]:
     return notes
 
 
+def published_row(base: str, *, recipe: str | None, objective: str) -> tuple[str, Training] | None:
+    """Which row of which table a checkpoint reproduces, None when the paper has none.
+
+    Args:
+        base: Name of the base model.
+        recipe: Recipe that trained the adapter; None for the base itself.
+        objective: The recipe's objective.
+    """
+    if base not in PUBLISHED_BASES:
+        return None
+    if recipe is None:
+        return "No-SFT", "math"
+    training = next((name for part, name in _TRAININGS.items() if part in recipe), None)
+    method = _METHOD_OF_OBJECTIVE.get(objective)
+    if objective == "nelbo":
+        method = next((name for part, name in _METHOD_OF_NELBO.items() if part in recipe), None)
+    return (method, training) if method and training else None
+
+
+def published_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Our scores beside the paper's, for every task of a results file that has a published row.
+
+    Decoding several tokens per step is compared with Table 4 or not at all.
+    """
+    groups: dict[tuple[str, Training], dict[str, Any]] = {}
+    for task, entry in results["tasks"].items():
+        row = entry["settings"].get("paper")
+        if not row:
+            continue
+        method, training = row
+        if parallel_words(entry["decode"]):
+            if parallel_words(entry["decode"]) != ["2 tokens/step"] or training != "math":
+                continue
+            training = "math, 2 tokens per step"
+        groups.setdefault((method, training), {})[task] = entry
+    tables = (
+        beside_paper({"tasks": tasks}, method=method, training=training)
+        for (method, training), tasks in groups.items()
+    )
+    return [table for table in tables if table is not None]
+
+
 def beside_paper(results: Mapping[str, Any], *, method: str, training: Training) -> Table | None:
     """Our scores beside the paper's, None when the paper has none of the tasks.
 
@@ -159,6 +206,10 @@ def beside_paper(results: Mapping[str, Any], *, method: str, training: Training)
                 "yes" if low <= figure.value <= high else "no",
             )
         )
+        if entry.get("limit") is not None:
+            notes[f"{task}: the paper's figure is for all problems, ours for {entry['limit']}"] = (
+                None
+            )
         notes.update(
             {f"{task}: {note}": None for note in footnotes(figure, _TOTALS[figure.benchmark])}
         )

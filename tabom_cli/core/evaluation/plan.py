@@ -61,7 +61,7 @@ def plan_tasks(
     specs: Sequence[TaskSpec],
     config: EvalConfig,
     *,
-    family: str,
+    family: str | None,
     overrides: Mapping[str, Any] | None = None,
 ) -> list[TaskPlan]:
     """A plan for every task: from the profile that `config` names, else from `config` itself.
@@ -69,8 +69,8 @@ def plan_tasks(
     Args:
         specs: The tasks.
         config: The recipe's evaluation section.
-        family: Family of the model, which picks the preset file.
-        overrides: Decode settings from the command line, laid over the preset.
+        family: Family of the model, which picks the preset file; None when it is not known.
+        overrides: Settings from the command line, laid over the preset (see `presets.override`).
 
     Raises:
         UsageError: The profile does not exist or has no setting for a task; several samples without
@@ -92,7 +92,7 @@ def _is_random(decode: DecodeConfig) -> bool:
 
 
 def _plan(
-    spec: TaskSpec, config: EvalConfig, family: str, overrides: Mapping[str, Any]
+    spec: TaskSpec, config: EvalConfig, family: str | None, overrides: Mapping[str, Any]
 ) -> TaskPlan:
     if config.profile is None:
         return TaskPlan(
@@ -102,6 +102,12 @@ def _plan(
             num_samples=config.num_samples,
             max_prompt_length=config.max_prompt_length,
             answer_end=config.answer_end,
+        )
+    if family is None:
+        raise UsageError(
+            f"profile '{config.profile}' has settings per model family, and the family of this "
+            "checkpoint is not known here",
+            hint="give a local folder, or fetch the checkpoint's config.json first",
         )
     preset = find_preset(family, config.profile, spec.name)
     if preset is None:

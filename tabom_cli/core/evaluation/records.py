@@ -216,11 +216,16 @@ def read_completions(path: Path) -> tuple[CompletionsHeader | None, dict[str, Co
 
 
 def decoding_time_s(path: Path, task: str | None = None) -> float:
-    """Seconds of decoding behind the completions of a run: the slowest process counts."""
+    """Seconds of decoding behind the completions of a run: the slowest process counts.
+
+    Rows of several tasks share batches, so a task's part is its part of the forwards.
+    """
     times = [0.0]
     for file in completion_files(path):
         rows = [_parse(Completion, line, str(file)) for line in _lines(file, allow_torn=True)[1:]]
-        times.append(sum(row.time_s for row in rows if task in (None, row.task)))
+        forwards = sum(row.num_forwards for row in rows)
+        own = sum(row.num_forwards for row in rows if task in (None, row.task))
+        times.append(sum(row.time_s for row in rows) * (own / forwards if forwards else 0.0))
     return max(times)
 
 

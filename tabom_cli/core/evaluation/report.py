@@ -13,6 +13,9 @@ from tabom_cli.core.evaluation.results import read_results, read_sample_scores
 from tabom_cli.core.evaluation.statistics import Comparison, compare_paired
 from tabom_cli.core.evaluation.tasks.base import load_tasks, task_names
 
+PARALLEL_STRATEGIES = ("threshold", "factor", "credit", "hierarchical")
+"""Strategies that decide themselves how many tokens a step reveals."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -40,25 +43,37 @@ class Table:
 
 
 def tasks_table() -> Table:
-    """Every task with what it needs and the presets that know it; builds no harness."""
-    presets: dict[str, list[str]] = {}
-    for name in preset_files():
-        family, _, profile = name.partition("_")
-        for task, preset in load_presets(family, profile).items():
-            decode = preset.decode
-            block = f"/{decode.block_length}" if decode.block_length else ""
-            text = f"{name} {decode.max_new_tokens}/{decode.steps}{block}"
-            presets.setdefault(task, []).append(text)
+    """Every task with what it needs; builds no harness."""
     rows = []
     for spec in load_tasks(task_names()):
         needs = [file.path for file in spec.files] + (["sandbox"] if spec.executes_code else [])
         count = "generated" if spec.num_problems is None else str(spec.num_problems)
-        settings = ", ".join(presets.get(spec.name, ["recipe"]))
-        rows.append((spec.name, count, ", ".join(needs) or "-", settings, spec.summary))
+        rows.append((spec.name, count, spec.summary, ", ".join(needs) or "-"))
     return Table(
         title="tasks",
-        columns=("task", "problems", "needs", "tokens/steps/block by preset", "what it is"),
+        columns=("task", "problems", "what it is", "needs (below --data-dir)"),
         rows=tuple(rows),
+    )
+
+
+def presets_table() -> Table:
+    """The decode settings of every profile by task; equal settings of several share a row."""
+    users: dict[tuple[str, str], list[str]] = {}
+    notes: dict[str, None] = {}
+    for name in preset_files():
+        family, _, profile = name.partition("_")
+        for task, preset in load_presets(family, profile).items():
+            shots = f", {preset.num_fewshot} shots" if preset.num_fewshot else ""
+            text = describe_decode(preset.decode.model_dump()) + shots
+            users.setdefault((task, f"{family}: {text}"), []).append(profile)
+            if preset.note:
+                notes[f"{family} {task}, {profile}: {preset.note}"] = None
+    rows = sorted((task, ", ".join(profiles), text) for (task, text), profiles in users.items())
+    return Table(
+        title="decode settings by profile (tokens/steps)",
+        columns=("task", "profile", "settings"),
+        rows=tuple(rows),
+        notes=tuple(notes),
     )
 
 
@@ -151,14 +166,30 @@ def describe_decode(decode: Mapping[str, Any]) -> str:
     words = [f"{decode['strategy']} {decode['max_new_tokens']}/{decode['steps']}"]
     if decode.get("block_length"):
         words.append(f"block {decode['block_length']}")
-    if decode.get("tokens_per_step"):
-        words.append(f"{decode['tokens_per_step']} tokens/step")
-    if decode.get("threshold"):
-        words.append(f"threshold {decode['threshold']}")
+    words += parallel_words(decode)
     if decode.get("eos_suppression", "none") != "none":
         words.append(f"EOS suppressed ({decode['eos_suppression']})")
     words.append(f"T={decode['temperature']:g}")
     return ", ".join(words)
+
+
+def parallel_words(decode: Mapping[str, Any]) -> list[str]:
+    """What makes a decode faster than one token per forward, empty for plain decoding."""
+    words = []
+    if (decode.get("tokens_per_step") or 1) > 1:
+        words.append(f"{decode['tokens_per_step']} tokens/step")
+    elif decode.get("threshold"):
+        words.append(f"threshold {decode['threshold']}")
+    elif not decode.get("tokens_per_step") and decode["steps"] < decode["max_new_tokens"]:
+        words.append(f"{decode['max_new_tokens'] / decode['steps']:.3g} tokens/step planned")
+    if decode["strategy"] in PARALLEL_STRATEGIES:
+        words.append(f"{decode['strategy']} acceptance")
+    words += [f"{key} {value}" for key, value in decode.items() if "cache" in key and _is_on(value)]
+    return words
+
+
+def _is_on(value: Any) -> bool:
+    return value not in (None, False, "none", "off")
 
 
 def percent(value: float) -> str:
@@ -171,7 +202,9 @@ def _title(results: Mapping[str, Any]) -> str:
         f"{entry['model']}" + (f" + {entry['adapter']}" if entry["adapter"] else "")
         for entry in results["tasks"].values()
     }
-    return "; ".join(sorted(names)) or "no tasks"
+    modes = {", ".join(parallel_words(entry["decode"])) for entry in results["tasks"].values()}
+    shown = "" if modes <= {""} else f" [{' | '.join(sorted(m or 'plain' for m in modes))}]"
+    return ("; ".join(sorted(names)) or "no tasks") + shown
 
 
 def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:

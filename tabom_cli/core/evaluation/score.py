@@ -31,6 +31,7 @@ def score(
     tasks: Sequence[str] | None = None,
     data_dir: Path | None = None,
     allow_code_execution: bool = False,
+    only_first: int | None = None,
     progress: ProgressCallback = silent,
 ) -> list[TaskScore]:
     """Score the answers of a run.
@@ -42,6 +43,7 @@ def score(
         data_dir: Where the data lies on this machine; None for where it lay when the prompts
             were made.
         allow_code_execution: Consent to run generated code in the sandbox.
+        only_first: Score only the first answer to this many problems of each task, for a preview.
         progress: Told after every task.
 
     Raises:
@@ -50,6 +52,10 @@ def score(
         DataError: Answers are missing, or the prompts are no longer what they were.
     """
     header, requests = read_requests(requests_path)
+    if only_first is not None:
+        limit = min(only_first, header.limit or only_first)
+        header = header.model_copy(update={"limit": limit, "num_samples": 1})
+        requests = [r for r in requests if r.doc_index < limit and r.sample_index == 0]
     chosen = list(header.tasks) if tasks is None else list(tasks)
     foreign = [name for name in chosen if name not in header.tasks]
     if foreign:

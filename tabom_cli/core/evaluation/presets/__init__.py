@@ -20,6 +20,9 @@ from tabom_cli.core.plugins import nearest
 
 Profile = Literal["release", "paper"]
 
+AROUND_DECODE = ("num_fewshot", "max_prompt_length", "answer_end")
+"""Settings of a preset that are no decode settings and can be overridden too."""
+
 
 class Preset(Section):
     """How one family answers one task under one profile."""
@@ -78,18 +81,22 @@ def find_preset(family: str, profile: str, task: str) -> Preset | None:
 
 
 def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[str, Any]]:
-    """A preset with other decode settings, and what was overridden for the record.
+    """A preset with other settings, and what was overridden for the record.
 
     Args:
         preset: Where to start.
-        changes: Decode settings by key.
+        changes: Decode settings by key, and any of `num_fewshot`, `max_prompt_length` and
+            `answer_end`.
 
     Returns:
-        The changed preset, and `{"decode.<key>": {"preset": old, "used": new}}` of real changes.
+        The changed preset, and `{"<key>": {"preset": old, "used": new}}` of real changes, where
+        decode settings have keys `decode.<key>`.
 
     Raises:
         UsageError: An unknown key or a value out of range.
     """
+    around = {key: changes[key] for key in AROUND_DECODE if key in changes}
+    changes = {key: value for key, value in changes.items() if key not in around}
     before = preset.decode.model_dump()
     unknown = [key for key in changes if key not in before]
     if unknown:
@@ -108,4 +115,7 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[s
         for key, value in decode.model_dump().items()
         if value != before[key]
     }
-    return preset.model_copy(update={"decode": decode}), record
+    for key, value in around.items():
+        if value != getattr(preset, key):
+            record[key] = {"preset": getattr(preset, key), "used": value}
+    return preset.model_copy(update={"decode": decode, **around}), record

@@ -1,0 +1,103 @@
+"""Several epochs of one run: which checkpoints, and their scores side by side.
+
+Keeps the final checkpoint and the best epoch apart, since choosing an epoch by its test score is a
+selection. Knows neither models nor tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabom_cli.core.errors import RunError, UsageError
+from tabom_cli.core.evaluation.report import Table, percent
+from tabom_cli.core.evaluation.results import read_results
+from tabom_cli.core.files import write_json_atomic
+from tabom_cli.core.rundir import RunDir
+
+FILE_NAME = "sweep.json"
+SELECTION_NOTE = (
+    "the best epoch was chosen by its score on this very test set: a selection, not an estimate. "
+    "Report the final checkpoint, or choose the epoch on other problems"
+)
+
+
+def sweep_targets(run_folder: Path, epochs: str) -> dict[str, Path]:
+    """The wanted epochs of a run and its final checkpoint, by folder name.
+
+    Args:
+        run_folder: Made by `tabom train`.
+        epochs: Numbers separated by commas, or `all`.
+
+    Raises:
+        UsageError: Not numbers, or epochs that the run did not save.
+        RunError: No run folder.
+    """
+    run = RunDir(run_folder)
+    saved = {int(path.name.removeprefix("epoch_")): path for path in run.epochs()}
+    if not saved and not run.finished:
+        raise RunError(f"{run_folder}: no epochs", "--epochs needs the folder of a training run")
+    try:
+        wanted = sorted(saved) if epochs == "all" else sorted({int(n) for n in epochs.split(",")})
+    except ValueError:
+        raise UsageError(f"--epochs {epochs}: not numbers", "such as 1,3,5, or all") from None
+    missing = [str(number) for number in wanted if number not in saved]
+    if missing:
+        there = ", ".join(map(str, saved)) or "none"
+        raise UsageError(f"{run_folder} has no epoch {', '.join(missing)}, only {there}")
+    found = {f"epoch_{number}": saved[number] for number in wanted}
+    return {**found, "final": run.final} if run.finished else found
+
+
+def write_sweep(folders: Mapping[str, Path]) -> tuple[Path, Table]:
+    """Write `sweep.json` beside the checkpoints' result folders and make its table.
+
+    Args:
+        folders: Result folder of each checkpoint, by the names of `sweep_targets`.
+    """
+    results = {name: read_results(folder)["tasks"] for name, folder in folders.items()}
+    tasks = list(dict.fromkeys(task for entries in results.values() for task in entries))
+    document: dict[str, Any] = {"checkpoints": {}, "tasks": {}, "note": SELECTION_NOTE}
+    rows = []
+    for task in tasks:
+        scored = {name: entries[task] for name, entries in results.items() if task in entries}
+        epochs = {name: entry for name, entry in scored.items() if name != "final"}
+        best = max(epochs, key=lambda name: epochs[name]["value"]) if epochs else None
+        last = "final" if "final" in scored else None
+        document["tasks"][task] = {
+            "metric": next(iter(scored.values()))["metric"],
+            "values": {name: entry["value"] for name, entry in scored.items()},
+            "final": last and scored[last]["value"],
+            "best_of_epochs": best and {"checkpoint": best, "value": epochs[best]["value"]},
+        }
+        rows.append(
+            (
+                task,
+                *(_cell(entries.get(task)) for entries in results.values()),
+                _cell(scored[last]) if last else "not finished",
+                f"{_cell(epochs[best])} ({best}, selected)" if best else "-",
+            )
+        )
+    document["checkpoints"] = {name: str(folder) for name, folder in folders.items()}
+    path = next(iter(folders.values())).parent / FILE_NAME
+    write_json_atomic(path, document)
+    table = Table(
+        title=f"{path.parent}: scores in percent with 95 % intervals",
+        columns=(
+            "task",
+            *results,
+            "report: final",
+            f"best of {len(results) - ('final' in results)}",
+        ),
+        rows=tuple(rows),
+        notes=(SELECTION_NOTE,),
+    )
+    return path, table
+
+
+def _cell(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    low, high = entry["interval_95"]
+    return f"{percent(entry['value'])} ({percent(low)} to {percent(high)})"
