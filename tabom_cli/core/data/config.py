@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from tabom_cli.core.config import Section, StringTuple
+from tabom_cli.core.data.prompt_presets import PLACES, with_preset
 
 Task = Literal["countdown", "arithmetic", "functions"]
 Split = Literal["train", "validation", "test"]
@@ -91,23 +92,62 @@ class DataConfig(Section):
 class PromptsConfig(Section):
     """The prompts that distillation answers."""
 
+    preset: str | None = None
+    """Public data set whose columns and sampling fill the keys below that are left out:
+    mixchain_z_prm12k, ling_coder_sft, gsm8k_train, mbpp_train."""
     path: str | None = None
-    """JSONL file of prompts."""
+    """File of prompts (JSONL, .jsonl.gz or parquet), folder of such files, or folder that `datasets`
+    saved to disk."""
+    hub: str | None = None
+    """Dataset on the Hugging Face Hub, when the network allows."""
+    data_file: str | None = None
+    """File inside `data_dir`."""
     generate: GenerateConfig | None = None
     """Problems of the embedded tasks instead of a file."""
+    data_dir: str | None = None
+    """Folder with the benchmarks as JSONL, for `data_file` and for the contamination check."""
+    split: str = "train"
+    """Split of a Hub dataset or of a folder that holds several."""
+    revision: str | None = None
+    """Revision of a Hub dataset; null takes the newest."""
     prompt_column: str = "prompt"
-    """Column that holds the user text."""
+    """Column that holds the user text, or a list of turns whose first user turn is taken."""
+    template: str | None = None
+    """User text with `{column}` in place of values, when one column is not enough."""
     reference_column: str | None = "reference"
     """Column that holds the reference answer or tests; null for label-free prompts."""
+    setup_column: str | None = None
+    """Column with code that runs before a list of tests."""
     source_column: str | None = None
     """Column that names the data source; null uses the file name."""
+    id_column: str | None = None
+    """Column with a number, for `id_range`."""
+    id_range: Annotated[tuple[int, int], Strict(False)] | None = None
+    """Use only rows whose `id_column` lies in this range, ends included."""
     source: str | None = None
     """Where the published prompts come from, in words; shown when `path` is missing."""
+    on_bad_prompt: Literal["error", "drop"] = "error"
+    """A prompt that is empty, no text or too long: stop, or leave it out and count it."""
+    contaminated: Literal["drop", "keep"] = "drop"
+    """Prompts found in an evaluation set of `data_dir`: leave out, or only count."""
+    contamination_ngram: int = Field(13, ge=5)
+    """Words in a row that prompt and evaluation question must share to count as the same."""
+    sample: int | None = Field(None, ge=1)
+    """Draw this many prompts; the draw depends on `sample_seed` and the prompts alone."""
+    sample_seed: int = 42
+    """Seed of the draw."""
     limit: int | None = Field(None, ge=1)
-    """Use only this many prompts."""
+    """Use only this many prompts, from the start, after everything else."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, values: Any) -> Any:
+        return with_preset(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _one_source(self) -> PromptsConfig:
-        if (self.path is None) == (self.generate is None):
-            raise ValueError("exactly one of path and generate must be set")
+        if sum(getattr(self, key) is not None for key in PLACES) != 1:
+            raise ValueError("exactly one of path, hub, data_file and generate must be set")
+        if self.id_range is not None and self.id_column is None:
+            raise ValueError("id_range needs id_column")
         return self

@@ -1,22 +1,28 @@
-"""The prompts that distillation answers: from a JSONL file, or problems of the embedded tasks.
+"""The prompts that distillation answers: from files, the Hub, or problems of the embedded tasks.
 
-Knows columns, stable ids and duplicates; no tokenizer and no model.
+Knows columns, stable ids, duplicates, contamination and sampling; no tokenizer and no model. Reads its
+source once, row by row, and keeps only what is handed out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tabom_cli.assets import tasks
-from tabom_cli.core import plugins
 from tabom_cli.core.data.config import PromptsConfig
-from tabom_cli.core.data.lines import Faults, kind_of, read_objects
+from tabom_cli.core.data.contamination import EvaluationQuestions
+from tabom_cli.core.data.lines import Faults
+from tabom_cli.core.data.prompt_columns import MAX_CHARACTERS, in_range, reference_of, text_of
 from tabom_cli.core.data.records import stable_hash
+from tabom_cli.core.data.sources import read_source, source_name, source_place
 from tabom_cli.core.errors import DataError
 
-MAX_CHARACTERS = 100_000
+__all__ = ["MAX_CHARACTERS", "Prompt", "PromptReport", "load_prompts", "read_prompts"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Prompt:
         reference: What the answer check needs, None for label-free prompts.
         source: Where the prompt comes from.
         task: Embedded task, None for prompts from a file.
-        line: Line of the file from 1, None for generated problems.
+        line: Line or row of the source from 1, None for generated problems.
     """
 
     id: str
@@ -40,21 +46,49 @@ class Prompt:
     line: int | None = None
 
 
+_Found = tuple[Prompt, str]
+"""A prompt and the question in it that evaluation sets are compared with."""
+
+
 @dataclass(frozen=True)
 class PromptReport:
     """What was read.
 
     Attributes:
-        num_read: Prompts in the file or generated.
+        num_read: Prompts in the source or generated, bad ones included.
         num_duplicates: Prompts left out because the same text came before.
         num_without_reference: Prompts handed out without a reference.
         num_prompts: Prompts handed out.
+        num_bad: Prompts left out because they are empty, no text or too long.
+        bad: The first few of those, as faults.
+        checked: Evaluation sets that prompts were compared with, and their sizes; empty without a
+            `data_dir`.
+        contaminated: Prompts found in an evaluation set, by `<benchmark> (exact)` or `(n-gram)`.
+        contaminated_left_out: Whether those were left out.
+        num_sampled_out: Good prompts that the draw left out.
     """
 
     num_read: int
     num_duplicates: int
     num_without_reference: int
     num_prompts: int
+    num_bad: int = 0
+    bad: tuple[str, ...] = ()
+    checked: Mapping[str, int] = field(default_factory=dict)
+    contaminated: Mapping[str, int] = field(default_factory=dict)
+    contaminated_left_out: bool = True
+    num_sampled_out: int = 0
+
+    def warnings(self) -> list[str]:
+        """What a reader should know; empty when nothing stands out."""
+        found = []
+        if self.num_bad:
+            found.append(f"{self.num_bad} prompts cannot be used and are left out: {self.bad[0]}")
+        if self.contaminated:
+            counts = ", ".join(f"{count} {name}" for name, count in self.contaminated.items())
+            what = "left out" if self.contaminated_left_out else "KEPT"
+            found.append(f"prompts that repeat evaluation questions are {what}: {counts}")
+        return found
 
 
 def read_prompts(config: PromptsConfig) -> list[Prompt]:
@@ -65,29 +99,45 @@ def read_prompts(config: PromptsConfig) -> list[Prompt]:
 def load_prompts(config: PromptsConfig) -> tuple[list[Prompt], PromptReport]:
     """The prompts of a section, in file order, no text twice, and what was left out.
 
+    Duplicates go first, then prompts of evaluation sets, then the draw (`sample`), then `limit`. The
+    draw takes the prompts with the smallest hash of seed and text, so that it does not depend on the
+    order of the rows or on the machine.
+
     Raises:
-        DataError: The file is missing, empty or damaged, or prompts are empty, no text, or longer
-            than 100,000 characters; up to ten faults are shown, each with file and line.
+        DataError: The source is missing, empty, damaged or out of reach, or prompts are empty, no
+            text, or longer than 100,000 characters; up to ten faults are shown, each with its line.
     """
-    found = _from_file(config) if config.path is not None else _from_tasks(config)
-    seen: set[str] = set()
-    kept: list[Prompt] = []
-    for prompt in found:
-        text = " ".join(prompt.text.split())
-        if text not in seen:
-            seen.add(text)
-            kept.append(prompt)
-    num_duplicates = len(found) - len(kept)
+    counts: Counter[str] = Counter()
+    contaminated: Counter[str] = Counter()
+    generated = config.generate is not None
+    faults = Faults("generated" if generated else source_place(config))
+    known = None
+    if config.data_dir is not None and not generated:
+        known = EvaluationQuestions(Path(config.data_dir), ngram=config.contamination_ngram)
+    found = _from_tasks(config, counts) if generated else _from_source(config, faults, counts)
+    good = _good(config, found, known, counts, contaminated)
+    kept = _draw(good, config.sample, config.sample_seed)
+    if config.on_bad_prompt == "error":
+        faults.raise_if_any("distill.prompts.prompt_column and reference_column name the columns")
+    if not kept:
+        _refuse_nothing(faults, counts)
+    num_sampled_out = counts["good"] - len(kept)
     kept = kept[: config.limit]
     return kept, PromptReport(
-        num_read=len(found),
-        num_duplicates=num_duplicates,
+        num_read=counts["read"],
+        num_duplicates=counts["duplicate"],
         num_without_reference=sum(prompt.reference is None for prompt in kept),
         num_prompts=len(kept),
+        num_bad=faults.count,
+        bad=tuple(faults.shown[:3]),
+        checked={} if known is None else known.benchmarks,
+        contaminated=dict(contaminated),
+        contaminated_left_out=config.contaminated == "drop",
+        num_sampled_out=num_sampled_out,
     )
 
 
-def _from_tasks(config: PromptsConfig) -> list[Prompt]:
+def _from_tasks(config: PromptsConfig, counts: Counter[str]) -> Iterator[_Found]:
     assert config.generate is not None
     made = tasks.problems(
         config.generate.tasks,
@@ -95,60 +145,76 @@ def _from_tasks(config: PromptsConfig) -> list[Prompt]:
         num_problems=config.generate.num_problems,
         seed=config.generate.seed,
     )
-    return [Prompt(p.id, p.prompt, p.reference, f"{p.task}/{p.split}", p.task) for p in made]
+    counts["read"] = len(made)
+    for problem in made:
+        source = f"{problem.task}/{problem.split}"
+        made_prompt = Prompt(problem.id, problem.prompt, problem.reference, source, problem.task)
+        yield made_prompt, problem.prompt
 
 
-def _from_file(config: PromptsConfig) -> list[Prompt]:
-    path = Path(str(config.path))
-    if not path.is_file():
-        came = f"the prompts come from {config.source}; " if config.source else ""
-        raise DataError(
-            f"{path}: no such prompt file", hint=f"{came}distill.prompts.path names the file"
-        )
-    faults, found = Faults(path), []
-    for index, (line, row) in enumerate(read_objects(path, faults)):
-        text = _text_of(row, config.prompt_column, line, faults)
-        if text is not None:
-            reference = _reference_of(row, config.reference_column, line, faults)
-            source = row.get(config.source_column) if config.source_column else None
-            name = str(source) if source is not None else path.name
-            identity = stable_hash(name, index, text)
-            found.append(Prompt(identity, text, reference, name, None, line))
+def _from_source(config: PromptsConfig, faults: Faults, counts: Counter[str]) -> Iterator[_Found]:
+    own_name = source_name(config)
+    for index, (line, row) in enumerate(read_source(config, faults)):
+        if not in_range(row, config):
+            continue
+        counts["read"] += 1
+        text = text_of(row, config, line, faults)
+        if text is None:
+            continue
+        reference = reference_of(row, config, line, faults)
+        source = row.get(config.source_column) if config.source_column else None
+        name = str(source) if source is not None else own_name
+        # A template adds tests or instructions; evaluation sets are compared with the bare question.
+        bare = row.get(config.prompt_column) if config.template else text
+        prompt = Prompt(stable_hash(name, index, text), text, reference, name, None, line)
+        yield prompt, bare if isinstance(bare, str) else text
+
+
+def _good(
+    config: PromptsConfig,
+    found: Iterator[_Found],
+    known: EvaluationQuestions | None,
+    counts: Counter[str],
+    contaminated: Counter[str],
+) -> Iterator[Prompt]:
+    seen: set[bytes] = set()
+    for prompt, question in found:
+        digest = _digest("text", " ".join(prompt.text.split()))
+        if digest in seen:
+            counts["duplicate"] += 1
+            continue
+        seen.add(digest)
+        match = known.find(question) if known else None
+        if match is not None:
+            contaminated[f"{match.benchmark} ({match.kind})"] += 1
+            if config.contaminated == "drop":
+                continue
+        counts["good"] += 1
+        yield prompt
+
+
+def _draw(prompts: Iterator[Prompt], sample: int | None, seed: int) -> list[Prompt]:
+    if sample is None:
+        return list(prompts)
+    numbered = (
+        (_digest(str(seed), " ".join(prompt.text.split())), index, prompt)
+        for index, prompt in enumerate(prompts)
+    )
+    drawn = heapq.nsmallest(sample, numbered)
+    return [prompt for _, _, prompt in sorted(drawn, key=lambda entry: entry[1])]
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest()
+
+
+def _refuse_nothing(faults: Faults, counts: Counter[str]) -> None:
+    """Say why no prompt is left: faults, contamination, or an empty source."""
     faults.raise_if_any("distill.prompts.prompt_column and reference_column name the columns")
-    if not found:
-        raise DataError(f"{path}: the file is empty")
-    return found
-
-
-def _text_of(row: dict[str, Any], column: str, line: int, faults: Faults) -> str | None:
-    if column not in row:
-        near = plugins.nearest(column, list(row))
-        known = ", ".join(row) or "none"
-        faults.add(
-            line,
-            f"no column '{column}' (columns: {known})"
-            + (f": did you mean '{near}'?" if near else ""),
+    if counts["read"]:
+        raise DataError(
+            f"{faults.path}: none of its {counts['read']} prompts is left: all repeat evaluation "
+            "questions",
+            hint="--set distill.prompts.contaminated=keep only counts them",
         )
-        return None
-    text = row[column]
-    if not isinstance(text, str):
-        faults.add(line, f"'{column}' is {kind_of(text)}, not text")
-    elif not text.strip():
-        faults.add(line, f"'{column}' is empty")
-    elif len(text) > MAX_CHARACTERS:
-        faults.add(line, f"'{column}' has {len(text)} characters: at most {MAX_CHARACTERS}")
-    else:
-        return text
-    return None
-
-
-def _reference_of(row: dict[str, Any], column: str | None, line: int, faults: Faults) -> str | None:
-    value = row.get(column) if column else None
-    if value is None or isinstance(value, str):
-        return value or None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "\n".join(value) or None
-    faults.add(line, f"'{column}' is {kind_of(value)}: a text, a number or a list of tests")
-    return None
+    raise DataError(f"{faults.path}: the file is empty")

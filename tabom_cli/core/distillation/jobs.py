@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tabom_cli.core.data.prompts import Prompt
 from tabom_cli.core.data.records import stable_hash
+from tabom_cli.core.data.sources import source_place
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.errors import DataError
@@ -84,7 +85,8 @@ def check_references(config: DistillConfig, prompts: Sequence[Prompt]) -> None:
     """
     if config.verifier == "none":
         return
-    path = config.prompts.path or "generated prompts"
+    generated = config.prompts.generate is not None
+    path = "generated prompts" if generated else source_place(config.prompts)
     faults = [
         f"{path}:{prompt.line}: no {what}" if prompt.line else f"{path}: {prompt.id}: no {what}"
         for prompt in prompts

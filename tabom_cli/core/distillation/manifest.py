@@ -60,6 +60,13 @@ def write_manifest(
         "num_prompts": prompts.num_prompts,
         "num_duplicate_prompts": prompts.num_duplicates,
         "num_prompts_without_reference": prompts.num_without_reference,
+        "num_bad_prompts": prompts.num_bad,
+        "num_prompts_not_drawn": prompts.num_sampled_out,
+        "contamination": {
+            "checked": dict(prompts.checked),
+            "found": dict(prompts.contaminated),
+            "left_out": prompts.contaminated_left_out,
+        },
         "prompts_hash": stable_hash([job.id for job in jobs]),
         "num_rows": len(jobs),
         **results,

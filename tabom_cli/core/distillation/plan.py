@@ -58,7 +58,7 @@ def plan(config: DistillConfig, *, output: Path, world_size: int = 1) -> Distill
         max_row_forwards=num_rows * decode.steps,
         max_tokens=num_rows * decode.max_new_tokens,
         files=(*shard_paths(output, range(world_size)), output, manifest_path(output)),
-        warnings=tuple(decode_warnings(decode)),
+        warnings=(*decode_warnings(decode), *report.warnings()),
     )
 
 

@@ -90,7 +90,7 @@ def distill(
     jobs = make_jobs(prompts, num_samples=config.num_samples, seed=seed)
     own_path = output if world_size == 1 else shard_path(output, rank)
     warn = progress if rank == 0 else silent
-    for text in decode_warnings(config.decode):
+    for text in (*decode_warnings(config.decode), *prompt_report.warnings()):
         warn(ProgressEvent("warning", task=TASK, text=text))
     prompt_ids = _render_all(model, config, prompts, warn)
     describe = partial(

@@ -33,7 +33,8 @@ def test_columns_are_mapped_and_references_become_text(tmp_path: Path) -> None:
         config_of(path, prompt_column="q", reference_column="a", source_column="from")
     )
     assert [p.text for p in prompts] == ["one?", "two?", "three?", "four?"]
-    assert [p.reference for p in prompts] == ["1", "2", "assert f(1)\nassert f(2)", None]
+    tests = '{"setup": "", "tests": ["assert f(1)", "assert f(2)"]}'
+    assert [p.reference for p in prompts] == ["1", "2", tests, None]
     assert [p.source for p in prompts] == ["x", "p.jsonl", "p.jsonl", "p.jsonl"]
     assert [p.line for p in prompts] == [1, 2, 3, 4]
     assert report.num_without_reference == 1
@@ -67,6 +68,7 @@ def test_bad_prompts_are_named_together(tmp_path: Path) -> None:
         {"promt": "x"},
         {"prompt": "y" * 100_001},
         {"prompt": "z", "reference": {"a": 1}},
+        {"prompt": [{"role": "assistant", "content": "x"}]},
     ]
     path = prompt_file(tmp_path / "p.jsonl", *rows)
     with pytest.raises(DataError) as caught:
@@ -78,6 +80,7 @@ def test_bad_prompts_are_named_together(tmp_path: Path) -> None:
         f"{path}:4: no column 'prompt' (columns: promt): did you mean 'promt'?",
         f"{path}:5: 'prompt' has 100001 characters: at most 100000",
         f"{path}:6: 'reference' is an object: a text, a number or a list of tests",
+        f"{path}:7: 'prompt' has no turn of a user",
     ]
 
 
