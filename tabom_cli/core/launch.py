@@ -73,10 +73,19 @@ def launch_command(
         processes: Processes on this machine.
         gpus: Visible GPUs; 0 runs on the CPU.
         accelerate_args: More arguments for `accelerate launch` by name (several nodes).
+
+    Raises:
+        UsageError: There are such arguments and no GPU; CPU processes run on one machine.
     """
     extra = dict(accelerate_args or {})
     if processes == 1 and not extra:
         return [sys.executable, "-m", MODULE, *arguments]
+    if not gpus and extra:
+        raise UsageError(
+            f"train.launch.accelerate_args ({', '.join(extra)}) needs GPUs, none is visible",
+            hint="several nodes are started where their GPUs are; --set "
+            "train.launch.accelerate_args={} looks at the recipe here",
+        )
     if not gpus:
         return [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
@@ -103,17 +112,19 @@ def shown(command: Sequence[str]) -> str:
 def run(command: Sequence[str]) -> int:
     """Run a launch command to its end and return its exit code.
 
-    SIGTERM and SIGINT are passed on, so that the processes can save their state.
+    SIGTERM, SIGINT and SIGHUP are passed on, so that the processes can save their state. They get a
+    session of their own: Ctrl-C in a terminal would reach each of them a second time.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    child = subprocess.Popen(command, env=environment)
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
     stopped: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
         child.send_signal(signal.SIGTERM)
 
-    previous = {name: signal.signal(name, forward) for name in (signal.SIGTERM, signal.SIGINT)}
+    passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    previous = {name: signal.signal(name, forward) for name in passed_on}
     try:
         code = child.wait()
     finally:
