@@ -32,6 +32,16 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def is_terminal() -> bool:
+    """Whether results go to a terminal, where they may be drawn and redrawn."""
+    return speaks() and _stdout.is_terminal
+
+
+def stdout() -> Console:
+    """The console of results, for displays that draw themselves."""
+    return _stdout
+
+
 def result(text: str) -> None:
     """One line of result, on stdout."""
     if speaks():

@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from tabom_cli import __version__, console
-from tabom_cli.commands import distill, doctor, evaluate, recipes, rename_checkpoints, tds, train
+from tabom_cli.commands import (
+    distill,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    recipes,
+    rename_checkpoints,
+    tds,
+    train,
+)
 from tabom_cli.core import errors
 
 app = typer.Typer(
@@ -45,6 +55,8 @@ app.command("distill")(distill.distill)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("tds")(tds.tds)
+app.command("generate")(generate.generate)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("rename-checkpoints")(rename_checkpoints.rename_checkpoints)
 app.add_typer(recipes.app, name="recipes")

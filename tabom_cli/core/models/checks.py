@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tabom_cli.core.errors import ModelError
 from tabom_cli.core.models.base import SpecialIds
@@ -232,6 +233,16 @@ def checkpoint_bytes(folder: Path) -> int:
         info for path in _shards(folder, _weight_map(folder)) for info in read_header(path).values()
     ]
     return sum(_BYTES.get(info.dtype, 0) * math.prod(info.shape) for info in infos)
+
+
+def stored_dtype(folder: Path) -> Literal["float32", "bfloat16", "float16"]:
+    """The type in which most numbers of a checkpoint folder are stored; float64 counts as float32."""
+    sizes: Counter[str] = Counter()
+    for path in _shards(folder, _weight_map(folder)):
+        for info in read_header(path).values():
+            sizes[info.dtype] += math.prod(info.shape)
+    names: dict[str, Literal["bfloat16", "float16"]] = {"BF16": "bfloat16", "F16": "float16"}
+    return names.get(sizes.most_common(1)[0][0], "float32") if sizes else "float32"
 
 
 def _weight_map(folder: Path) -> dict[str, str] | None:
