@@ -41,7 +41,7 @@ def test_several_cpu_processes_go_through_torchrun() -> None:
     assert parsed.training_script_args == ARGUMENTS
 
 
-def accelerate_arguments(command: list[str]):  # noqa: ANN201
+def accelerate_arguments(command: list[str]):
     from accelerate.commands.launch import launch_command_parser
 
     assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
