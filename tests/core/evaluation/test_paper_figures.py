@@ -1,7 +1,5 @@
 from itertools import product
 
-import pytest
-
 from tabom_cli.core.evaluation.paper import (
     METHODS,
     T3D_NOTE,

@@ -16,23 +16,49 @@ from tabom_cli.core.errors import DataError, TabomError, UsageError
 
 KIND = "evaluation task"
 
-LOGLIKELIHOOD_TASKS = frozenset(
-    {
-        "arc_challenge",
-        "arc_easy",
-        "boolq",
-        "hellaswag",
-        "lambada_openai",
-        "mmlu",
-        "openbookqa",
-        "piqa",
-        "truthfulqa_mc1",
-        "truthfulqa_mc2",
-        "wikitext",
-        "winogrande",
-    }
+LOGLIKELIHOOD_TASKS = (
+    "agieval",
+    "anli",
+    "arc_challenge",
+    "arc_easy",
+    "blimp",
+    "boolq",
+    "cb",
+    "ceval",
+    "cmmlu",
+    "commonsense_qa",
+    "copa",
+    "gpqa",
+    "hellaswag",
+    "lambada",
+    "logiqa",
+    "mathqa",
+    "medmcqa",
+    "medqa",
+    "mmlu",
+    "openbookqa",
+    "pile",
+    "piqa",
+    "pubmedqa",
+    "race",
+    "sciq",
+    "siqa",
+    "swag",
+    "truthfulqa_mc1",
+    "truthfulqa_mc2",
+    "wikitext",
+    "winogrande",
+    "wsc",
 )
-"""Well-known tasks that need log-likelihoods, which a masked diffusion model does not offer."""
+"""First words of well-known tasks that need log-likelihoods, which a masked diffusion model lacks."""
+_GENERATES = ("generative", "_cot", "_gen", "llama", "chat")
+"""Parts of names of the variants of those tasks that generate text."""
+
+
+def needs_loglikelihoods(name: str) -> bool:
+    """Whether a task of the harness is known by its name to need log-likelihoods."""
+    of_family = any(name == stem or name.startswith(f"{stem}_") for stem in LOGLIKELIHOOD_TASKS)
+    return of_family and not any(part in name for part in _GENERATES)
 
 
 @dataclass(frozen=True)
@@ -111,12 +137,13 @@ def load_task(name: str) -> TaskSpec:
     known = task_names()
     if name in known:
         return cast("TaskSpec", plugins.load(KIND, name).TASK)
-    if name in LOGLIKELIHOOD_TASKS:
+    near = plugins.nearest(name, known)
+    if needs_loglikelihoods(name):
+        generated = near if near is not None and near.startswith(name[:4]) else ", ".join(known)
         raise UsageError(
             f"task '{name}' needs log-likelihoods, which a masked diffusion model does not offer",
-            hint=f"choose a task that generates text: {', '.join(known)}",
+            hint=f"choose a task that generates text: {generated}",
         )
-    near = plugins.nearest(name, known)
     raise UsageError(
         f"unknown task '{name}': there are {', '.join(known)}",
         hint=f"did you mean '{near}'?" if near else "see `tabom eval --list`",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tabom_cli.core.errors import DataError
 from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, read_rows
 
 
@@ -60,3 +61,43 @@ def with_local_data(
     merged["dataset_name"] = None
     merged["dataset_kwargs"] = None
     return merged
+
+
+def shots_of_same(
+    column: str, settings: TaskSettings, file: DataFile, hub: tuple[str, str | None, str]
+) -> dict[str, Any]:
+    """A few-shot setting that shows the first examples with the problem's own value in a column.
+
+    The harness keeps subjects apart as separate tasks; here they are one task. The harness tells a
+    sampler the problem only when examples come from the problem's own split, hence `split`.
+
+    Args:
+        column: Such as the subject.
+        settings: Whether there is local data.
+        file: The examples in the data folder.
+        hub: Name, configuration and split of the examples on the Hub.
+    """
+    from lm_eval.api.samplers import ContextSampler
+
+    class FirstOfSame(ContextSampler):
+        def sample(
+            self, n: int, eval_doc: Mapping[str, Any] | None = None, df: Any = None, **_: Any
+        ) -> list[Any]:
+            wanted = None if eval_doc is None else eval_doc[column]
+            same = [row for row in self.df if row[column] == wanted]
+            if len(same) < n:
+                raise DataError(
+                    f"{file.path}: {len(same)} examples with {column} {wanted!r}, need {n}",
+                    hint="lower eval.num_fewshot or complete the file",
+                )
+            return same[:n]
+
+    def examples(_: Any) -> list[dict[str, Any]]:
+        if settings.data_dir is not None:
+            return read_rows(settings.data_dir, file, task=file.path)
+        from datasets import load_dataset
+
+        name, configuration, split = hub
+        return list(load_dataset(name, configuration, split=split))
+
+    return {"sampler": FirstOfSame, "split": "test", "process_docs": examples}
