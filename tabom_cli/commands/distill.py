@@ -14,6 +14,7 @@ from tabom_cli.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from tabom_cli.core.distillation.config import DistillConfig
+    from tabom_cli.core.distillation.jobs import Shard
     from tabom_cli.core.recipe import LoadedRecipe, Recipe
 
 
@@ -25,20 +26,28 @@ def distill(
     ] = None,
     dry_run: options.DryRunOption = False,
     num_processes: options.ProcessesOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Make only part I of N, for job arrays; see data merge."),
+    ] = None,
+    data_dir: options.DataDirOption = None,
 ) -> None:
     """Let the model answer prompts, check the answers and record the decoding order.
 
     Appends one JSON line per answer; running the same command again continues after a stop or a crash
-    and skips what is there.
+    and skips what is there. With --data-dir, prompts that repeat evaluation questions are left out.
 
     Example: tabom distill --recipe tiny --set distill.num_samples=2
     """
+    from tabom_cli.core.distillation import jobs
     from tabom_cli.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
-    settings, target = _settings(loaded.recipe, output)
+    settings, target = _settings(loaded.recipe, output, data_dir)
+    part = jobs.Shard.parse(shard) if shard else None
+    target = part.path(target) if part else target
     if dry_run:
-        _show_dry_run(loaded, settings, target, num_processes)
+        _show_dry_run(loaded, settings, target, part, num_processes)
         return
     runs.start_processes(loaded.recipe, num_processes)
     from tabom_cli.core.distillation.service import distill as run
@@ -53,17 +62,27 @@ def distill(
             seed=loaded.recipe.seed,
             rank=launch.rank(),
             world_size=launch.world_size(),
+            shard=part,
             barrier=runs.barrier(),
             command=runs.command_line(),
             progress=progress,
         )
     rows = [(verdict, count) for verdict, count in (report.verdicts or {}).items()]
     console.table(("verdict", "rows"), rows, title=f"{report.num_rows} rows in {target}")
-    console.note(f"next: tabom train --recipe {recipe}")
+    if part is None:
+        console.note(f"next: tabom train --recipe {recipe}")
+    else:
+        parts = target.name.replace(f"-{part.index}-of-", "-*-of-")
+        console.note(
+            f"when all {part.count} parts are there: "
+            f"tabom data merge {target.parent / parts} --output FILE"
+        )
     console.result(str(target))
 
 
-def _settings(recipe: Recipe, output: Path | None) -> tuple[DistillConfig, Path]:
+def _settings(
+    recipe: Recipe, output: Path | None, data_dir: Path | None
+) -> tuple[DistillConfig, Path]:
     """The distill section and the file it writes.
 
     Raises:
@@ -74,19 +93,28 @@ def _settings(recipe: Recipe, output: Path | None) -> tuple[DistillConfig, Path]
     target = output or recipe.distill.output or recipe.data.path
     if target is None:
         raise RecipeError(f"recipe '{recipe.name}' names no file to write", "give --output FILE")
-    return recipe.distill, Path(target)
+    settings = recipe.distill
+    if data_dir is not None:
+        prompts = settings.prompts.model_copy(update={"data_dir": str(data_dir)})
+        settings = settings.model_copy(update={"prompts": prompts})
+    return settings, Path(target)
 
 
 def _show_dry_run(
-    loaded: LoadedRecipe, settings: DistillConfig, target: Path, num_processes: int | None
+    loaded: LoadedRecipe,
+    settings: DistillConfig,
+    target: Path,
+    part: Shard | None,
+    num_processes: int | None,
 ) -> None:
     from tabom_cli.core.distillation.plan import plan
 
     command, processes = runs.launch_line(loaded.recipe, num_processes)
-    facts = plan(settings, output=target, world_size=processes)
+    facts = plan(settings, output=target, world_size=processes, shard=part)
     options.show_resolved(loaded)
     rows = [
         ("prompts", f"{facts.prompts.num_prompts:,}"),
+        ("checked against", ", ".join(facts.prompts.checked) or "no evaluation set (--data-dir)"),
         ("answers", f"{facts.num_rows:,} ({settings.num_samples} per prompt)"),
         ("forwards", f"at most {facts.max_forwards:,} batches of {settings.decode.batch_size}"),
         ("tokens", f"at most {facts.max_tokens:,}"),

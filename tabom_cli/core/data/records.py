@@ -56,6 +56,8 @@ class Trajectory(Section):
     """Model that answered, with its revision."""
     adapter: str | None = None
     """Adapter that was attached."""
+    weights_hash: str | None = None
+    """Hash of a sample of all weights, the adapter's included, and of their precision."""
     decode_hash: str | None = None
     """Hash of the decode settings that change results."""
     template_hash: str | None = None

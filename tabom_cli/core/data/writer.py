@@ -28,12 +28,14 @@ class Identity:
         adapter: Adapter folder, None without one.
         decode_hash: Hash of the decode settings that change results.
         template_hash: Hash of the chat template.
+        weights_hash: Hash of the weights that answered; names alone do not tell two trainings apart.
     """
 
     model: str | None
     adapter: str | None
     decode_hash: str | None
     template_hash: str | None
+    weights_hash: str | None = None
 
 
 class TrajectoryWriter:
@@ -133,7 +135,13 @@ def lock_path(path: Path) -> Path:
 
 def identity_of(row: Trajectory) -> Identity:
     """The identity that a row records."""
-    return Identity(row.model, row.adapter, row.decode_hash, row.template_hash)
+    return Identity(
+        model=row.model,
+        adapter=row.adapter,
+        decode_hash=row.decode_hash,
+        template_hash=row.template_hash,
+        weights_hash=row.weights_hash,
+    )
 
 
 def find_rows(path: Path, identity: Identity) -> list[RowPlace]:

@@ -29,6 +29,7 @@ def decode(
     config: DecodeConfig,
     *,
     observer: Observer | None = None,
+    look_ahead: int | None = None,
     progress: ProgressCallback = silent,
 ) -> Iterator[DecodeResult]:
     """Decode all requests and yield each answer as soon as it is finished.
@@ -42,6 +43,8 @@ def decode(
         requests: May be produced lazily; at most `LOOK_AHEAD_BATCHES` batches are read ahead.
         config: The decode settings.
         observer: Sees every step of every row.
+        look_ahead: Requests read ahead of the batch, at least 1; None reads `LOOK_AHEAD_BATCHES`. Few
+            are right where processes share one queue.
         progress: Called once per finished row (task "decode").
 
     Raises:
@@ -51,7 +54,8 @@ def decode(
     """
     denoiser = Denoiser(model, config, observer=observer)
     total = len(requests) if isinstance(requests, Sized) else None
-    return _run(denoiser, _WaitingRoom(requests, config.batch_size), total, progress)
+    waiting = _WaitingRoom(requests, config.batch_size, look_ahead)
+    return _run(denoiser, waiting, total, progress)
 
 
 def _run(
@@ -91,10 +95,12 @@ class _Waiting:
 class _WaitingRoom:
     """A bounded window over the requests that hands out the one that fits the running batch best."""
 
-    def __init__(self, requests: Iterable[DecodeRequest], batch_size: int) -> None:
+    def __init__(
+        self, requests: Iterable[DecodeRequest], batch_size: int, capacity: int | None = None
+    ) -> None:
         self.batch_size = batch_size
         self._source = iter(requests)
-        self._capacity = batch_size * LOOK_AHEAD_BATCHES
+        self._capacity = capacity or batch_size * LOOK_AHEAD_BATCHES
         self._window: list[_Waiting] = []
         self._num_taken = 0
 

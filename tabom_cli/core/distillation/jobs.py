@@ -6,15 +6,17 @@ Knows settings and prompts; no model, no tensor, no output file.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tabom_cli.core.data.prompts import Prompt
 from tabom_cli.core.data.records import stable_hash
 from tabom_cli.core.data.sources import source_place
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.distillation.config import DistillConfig
-from tabom_cli.core.errors import DataError
+from tabom_cli.core.errors import DataError, UsageError
 
 _RELEASE_METHODS = {"low_confidence": "default"}
 _RANKS_ON_PROPOSAL = frozenset({"entropy", "maskgit_plus", "topk_margin"})
@@ -33,6 +35,41 @@ class Job:
     id: str
     prompt: Prompt
     seed: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One part of a distillation that several runs share, such as the tasks of a job array.
+
+    Attributes:
+        index: This part, from 1.
+        count: Parts in all.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """A shard from `2/8`.
+
+        Raises:
+            UsageError: Another form, or an index outside 1 to count.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        shard = cls(int(match.group(1)), int(match.group(2))) if match else None
+        if shard is None or not 1 <= shard.index <= shard.count:
+            raise UsageError(f"--shard {text}: expected i/n with i from 1 to n", "e.g. --shard 2/8")
+        return shard
+
+    def of(self, jobs: Sequence[Job]) -> list[Job]:
+        """Every `count`-th job, so that parts differ by one row at most."""
+        return list(jobs[self.index - 1 :: self.count])
+
+    def path(self, output: Path) -> Path:
+        """`t.jsonl` becomes `t.shard-2-of-8.jsonl`."""
+        stem = output.name.removesuffix(".jsonl")
+        return output.with_name(f"{stem}.shard-{self.index}-of-{self.count}.jsonl")
 
 
 def make_jobs(prompts: Sequence[Prompt], *, num_samples: int, seed: int) -> list[Job]:

@@ -11,12 +11,17 @@ from tabom_cli.core.data.prompts import PromptReport
 from tabom_cli.core.data.records import SCHEMA_VERSION, stable_hash
 from tabom_cli.core.data.writer import Identity
 from tabom_cli.core.distillation.config import DistillConfig
-from tabom_cli.core.distillation.jobs import Job
+from tabom_cli.core.distillation.jobs import Job, Shard
 
 
 def manifest_path(output: Path) -> Path:
     """`trajectories.jsonl` has `trajectories.manifest.json` beside it."""
     return output.with_name(f"{output.name.removesuffix('.jsonl')}.manifest.json")
+
+
+def ids_hash(jobs: Sequence[Job]) -> str:
+    """Hash of the row ids in order: equal for equal sets of rows."""
+    return stable_hash([job.id for job in jobs])
 
 
 def write_manifest(
@@ -27,6 +32,8 @@ def write_manifest(
     identity: Identity,
     prompts: PromptReport,
     jobs: Sequence[Job],
+    shard: Shard | None,
+    all_jobs: Sequence[Job],
     seed: int,
     command: Sequence[str],
     results: Mapping[str, Any],
@@ -40,6 +47,8 @@ def write_manifest(
         identity: Model, adapter and hashes that the rows share.
         prompts: Counts of the prompts.
         jobs: All rows that belong into the file.
+        shard: Which part of `all_jobs` those are; None for all of them.
+        all_jobs: All rows of all parts, in order; `tabom data merge` proves that they are there.
         seed: The run's seed.
         command: Command line.
         results: Counts and rates.
@@ -67,8 +76,12 @@ def write_manifest(
             "found": dict(prompts.contaminated),
             "left_out": prompts.contaminated_left_out,
         },
-        "prompts_hash": stable_hash([job.id for job in jobs]),
+        "weights_hash": identity.weights_hash,
+        "ids_hash": ids_hash(jobs),
         "num_rows": len(jobs),
+        "shard": None if shard is None else {"index": shard.index, "count": shard.count},
+        "all_ids_hash": ids_hash(all_jobs),
+        "num_all_rows": len(all_jobs),
         **results,
     }
     rundir.write_json_atomic(

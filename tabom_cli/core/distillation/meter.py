@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tabom_cli.core.data.records import Trajectory, acceptance, content_length
+from tabom_cli.core.data.records import acceptance
+from tabom_cli.core.distillation.queue import Totals
 from tabom_cli.core.progress import ProgressEvent
 
 
@@ -23,8 +23,8 @@ class DistillReport:
         num_made: Rows that this process made in this call.
         verdicts: Rows by verdict.
         time_s: Seconds from the first request to the last row.
-        rows_per_s: Rows of this process per second.
-        tokens_per_s: Answer tokens (first end token included, padding not) per second.
+        rows_per_s: Rows of all processes per second.
+        tokens_per_s: Answer tokens of all processes (first end token included, padding not) per second.
         forwards_per_token: Forward passes that the rows needed per answer token.
     """
 
@@ -59,35 +59,28 @@ class DistillReport:
 
 
 class Meter:
-    """Adds up rows as they are made.
+    """Turns the totals of a call into rates.
 
     Args:
-        num_total: Rows that this process has to make, those of earlier calls included.
+        num_total: Rows that are to be in the file.
         num_done: Rows of earlier calls.
     """
 
     def __init__(self, *, num_total: int, num_done: int) -> None:
         self.num_total = num_total
         self.num_done = num_done
-        self.verdicts: Counter[str] = Counter()
-        self._num_tokens = 0
-        self._num_forwards = 0
+        self.num_own = 0
+        self.totals = Totals()
         self._start = time.monotonic()
 
-    @property
-    def num_made(self) -> int:
-        """Rows of this call."""
-        return self.verdicts.total()
-
-    def add(self, row: Trajectory, *, num_forwards: int, end_ids: Collection[int]) -> None:
-        """Count one row."""
-        self.verdicts[str(row.verdict)] += 1
-        self._num_tokens += content_length(row.response_token_ids or (), end_ids)
-        self._num_forwards += num_forwards
+    def add(self, totals: Totals) -> None:
+        """Note a finished row of this process and the totals of all processes after it."""
+        self.num_own += 1
+        self.totals = totals
 
     def event(self, task: str) -> ProgressEvent:
         """The figures now, with the seconds left at the mean pace."""
-        report = self.report(Path(), verdicts=self.verdicts, num_rows=0)
+        report = self.report(Path(), verdicts=self.totals.verdicts, num_rows=0)
         info: dict[str, float | str] = {
             "rows_per_s": report.rows_per_s,
             "tokens_per_s": report.tokens_per_s,
@@ -96,21 +89,21 @@ class Meter:
         if report.acceptance is not None:
             info["accepted"] = report.acceptance
         if report.rows_per_s:
-            left = self.num_total - self.num_done - self.num_made
+            left = self.num_total - self.num_done - self.totals.rows
             info["left_s"] = left / report.rows_per_s
-        done = self.num_done + self.num_made
+        done = self.num_done + self.totals.rows
         return ProgressEvent(task=task, done=done, total=self.num_total, info=info)
 
     def report(self, output: Path, *, verdicts: Mapping[str, int], num_rows: int) -> DistillReport:
-        """The figures of this process beside the counts of a file."""
+        """The figures of all processes beside the counts of a file."""
         time_s = time.monotonic() - self._start
         return DistillReport(
             output=output,
             num_rows=num_rows,
-            num_made=self.num_made,
+            num_made=self.num_own,
             verdicts=dict(verdicts),
             time_s=time_s,
-            rows_per_s=self.num_made / time_s if time_s else 0.0,
-            tokens_per_s=self._num_tokens / time_s if time_s else 0.0,
-            forwards_per_token=self._num_forwards / max(1, self._num_tokens),
+            rows_per_s=self.totals.rows / time_s if time_s else 0.0,
+            tokens_per_s=self.totals.tokens / time_s if time_s else 0.0,
+            forwards_per_token=self.totals.forwards / max(1, self.totals.tokens),
         )

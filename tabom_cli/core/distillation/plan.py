@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabom_cli.core.data.prompts import PromptReport, load_prompts
 from tabom_cli.core.distillation.config import DistillConfig
-from tabom_cli.core.distillation.jobs import check_references, decode_warnings
+from tabom_cli.core.distillation.jobs import Shard, check_references, decode_warnings
 from tabom_cli.core.distillation.manifest import manifest_path
 
 
@@ -35,13 +35,16 @@ class DistillPlan:
     warnings: tuple[str, ...]
 
 
-def plan(config: DistillConfig, *, output: Path, world_size: int = 1) -> DistillPlan:
+def plan(
+    config: DistillConfig, *, output: Path, world_size: int = 1, shard: Shard | None = None
+) -> DistillPlan:
     """What `distill` with the same arguments would do.
 
     Args:
         config: The distill section.
         output: Trajectory file.
         world_size: Processes that share the rows.
+        shard: Part of the rows; all without one.
 
     Raises:
         DataError: The prompts cannot be read or judged.
@@ -49,6 +52,8 @@ def plan(config: DistillConfig, *, output: Path, world_size: int = 1) -> Distill
     prompts, report = load_prompts(config.prompts)
     check_references(config, prompts)
     num_rows = len(prompts) * config.num_samples
+    if shard:
+        num_rows = len(range(shard.index - 1, num_rows, shard.count))
     decode = config.decode
     batches = -(-num_rows // decode.batch_size)
     return DistillPlan(

@@ -5,7 +5,7 @@ Knows prompts, decoding, answer checks and trajectory files; does not train and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tabom_cli.core.decoding.scheduler import DecodeRequest, DecodeResult, decod
 from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.distillation.jobs import (
     Job,
+    Shard,
     check_references,
     decode_hash,
     decode_warnings,
@@ -27,9 +28,11 @@ from tabom_cli.core.distillation.jobs import (
 from tabom_cli.core.distillation.manifest import manifest_path, write_manifest
 from tabom_cli.core.distillation.meter import DistillReport, Meter
 from tabom_cli.core.distillation.plan import shard_path
+from tabom_cli.core.distillation.queue import OwnQueue, SharedQueue, WorkQueue, queue_path
 from tabom_cli.core.distillation.shards import finish_file, refuse_other_seeds, rows_elsewhere
 from tabom_cli.core.errors import EnvironmentNotReady, RunError, UsageError
 from tabom_cli.core.models.base import DiffusionLM
+from tabom_cli.core.models.fingerprint import weights_hash
 from tabom_cli.core.models.template import render_prompt, response_text, template_hash
 from tabom_cli.core.models.template_batch import render_prompts
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
@@ -47,6 +50,7 @@ def distill(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    shard: Shard | None = None,
     barrier: Callable[[], None] | None = None,
     command: Sequence[str] = (),
     fsync: bool = False,
@@ -56,7 +60,8 @@ def distill(
 
     Rows that the file already holds are skipped, so that the same call resumes a killed one; the
     finished file is in prompt order and equal to that of an uninterrupted run, up to the floating
-    point of the model. Several processes write `<output>.rank<r>` each; rank 0 merges them.
+    point of the model. Several processes take jobs from one queue as they have room, longest prompts
+    first, and write `<output>.rank<r>` each; rank 0 merges them.
 
     Args:
         model: Loaded, in evaluation mode.
@@ -65,6 +70,7 @@ def distill(
         seed: Row seeds are functions of it, the prompt id and the sample index.
         rank: This process, 0 to `world_size` - 1.
         world_size: Processes that share the rows.
+        shard: Make only this part of the rows; `output` then is the part's own file.
         barrier: Waits for all processes; needed when there are several.
         command: Command line, for the manifest.
         fsync: Bring every row to the disk at once.
@@ -87,8 +93,14 @@ def distill(
     check_references(config, prompts)
     _check_sandbox(config, prompts)
     identity = identity_of_run(model, config)
-    jobs = make_jobs(prompts, num_samples=config.num_samples, seed=seed)
+    all_jobs = make_jobs(prompts, num_samples=config.num_samples, seed=seed)
+    jobs = shard.of(all_jobs) if shard else all_jobs
+    if not jobs:
+        raise UsageError(f"shard {shard.index if shard else 1} has no rows: {len(all_jobs)} in all")
     own_path = output if world_size == 1 else shard_path(output, rank)
+    shared = SharedQueue(queue_path(output))
+    queue: WorkQueue = OwnQueue() if world_size == 1 else shared
+    wait = barrier or _no_barrier
     warn = progress if rank == 0 else silent
     for text in (*decode_warnings(config.decode), *prompt_report.warnings()):
         warn(ProgressEvent("warning", task=TASK, text=text))
@@ -100,6 +112,8 @@ def distill(
         identity=identity,
         prompts=prompt_report,
         jobs=jobs,
+        shard=shard,
+        all_jobs=all_jobs,
         seed=seed,
         command=command,
     )
@@ -112,25 +126,31 @@ def distill(
         unfinished = any(job.id not in done for job in jobs) or not manifest_path(output).exists()
         if rank == 0 and unfinished:
             describe(status="running", results={})
-        own = jobs[rank::world_size]
-        todo = [job for job in own if job.id not in done]
-        meter = Meter(num_total=len(own), num_done=len(own) - len(todo))
+        todo = [job for job in jobs if job.id not in done]
+        if world_size > 1:
+            todo.sort(key=lambda job: len(prompt_ids[job.prompt.id]), reverse=True)
+            if rank == 0:
+                shared.reset()
+        wait()
+        meter = Meter(num_total=len(jobs), num_done=len(jobs) - len(todo))
         if meter.num_done:
-            text = f"{output}: {meter.num_done} of {len(own)} rows are already there"
+            text = f"{output}: {meter.num_done} of {len(jobs)} rows are already there"
             warn(ProgressEvent("message", task=TASK, text=text))
-        for row, num_forwards in _rows(model, config, todo, prompt_ids, identity):
+        waiting = (todo[number] for number in queue.take(len(todo)))
+        for row, num_forwards in _rows(model, config, waiting, prompt_ids, identity, world_size):
             writer.write(row)
-            meter.add(row, num_forwards=num_forwards, end_ids=model.ids.end)
+            tokens = content_length(row.response_token_ids or (), model.ids.end)
+            meter.add(queue.finish(str(row.verdict), tokens=tokens, forwards=num_forwards))
             progress(meter.event(TASK))
-    wait = barrier or _no_barrier
     wait()
     if rank == 0:
+        shared.remove()
         verdicts = finish_file(output, jobs, identity)
         report = meter.report(output, verdicts=verdicts, num_rows=verdicts.total())
         if unfinished:
             describe(status="complete", results=report.as_dict())
     else:
-        report = meter.report(own_path, verdicts=meter.verdicts, num_rows=meter.num_made)
+        report = meter.report(own_path, verdicts=meter.totals.verdicts, num_rows=meter.num_own)
     wait()
     return report
 
@@ -143,21 +163,30 @@ def identity_of_run(model: DiffusionLM, config: DistillConfig) -> Identity:
         adapter=model.adapter,
         decode_hash=decode_hash(config.decode),
         template_hash=template_hash(model.tokenizer),
+        weights_hash=weights_hash(model.network),
     )
 
 
 def _rows(
     model: DiffusionLM,
     config: DistillConfig,
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     prompt_ids: Mapping[str, tuple[int, ...]],
     identity: Identity,
+    world_size: int,
 ) -> Iterator[tuple[Trajectory, int]]:
     """Checked rows with their forward passes, in the order in which they finish."""
-    waiting = {job.id: job for job in jobs}
-    requests = [DecodeRequest(job.id, prompt_ids[job.prompt.id], job.seed) for job in jobs]
-    for result in decode(model, requests, config.decode):
-        job = waiting.pop(result.id)
+    running: dict[str, Job] = {}
+
+    def requests() -> Iterator[DecodeRequest]:
+        for job in jobs:
+            running[job.id] = job
+            yield DecodeRequest(job.id, prompt_ids[job.prompt.id], job.seed)
+
+    # A job that waits in one process cannot be taken by another, and shared jobs come sorted by length.
+    look_ahead = None if world_size == 1 else 1
+    for result in decode(model, requests(), config.decode, look_ahead=look_ahead):
+        job = running.pop(result.id)
         ids = prompt_ids[job.prompt.id]
         yield _checked_row(model, config, job, ids, result, identity), result.num_forwards
 
@@ -201,6 +230,7 @@ def _checked_row(
         reward=float(verdict == "correct") if judged else None,
         model=identity.model,
         adapter=identity.adapter,
+        weights_hash=identity.weights_hash,
         decode_hash=identity.decode_hash,
         template_hash=identity.template_hash,
         seed=job.seed,

@@ -8,10 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from distill_toys import LENGTH, prompts_in, toy_config, toy_model
 
 from tabom_cli.core.data.prompts import read_prompts
@@ -19,6 +23,10 @@ from tabom_cli.core.data.records import Trajectory, content_length, non_ltr_posi
 from tabom_cli.core.data.trajectory import read_trajectories
 from tabom_cli.core.decoding.scheduler import DecodeRequest, decode
 from tabom_cli.core.distillation import service
+from tabom_cli.core.distillation.config import DistillConfig
+from tabom_cli.core.distillation.jobs import Shard
+from tabom_cli.core.distillation.meter import DistillReport
+from tabom_cli.core.distillation.queue import SharedQueue, queue_path
 from tabom_cli.core.distillation.service import distill
 from tabom_cli.core.errors import DataError, EnvironmentNotReady, RunError, UsageError
 from tabom_cli.core.models.template import render_prompt, response_text, template_hash
@@ -131,23 +139,84 @@ def test_an_output_that_was_made_otherwise_is_refused_untouched(
     assert output.read_bytes() == before
 
 
-def test_two_processes_write_shards_that_merge_to_the_file_of_one(tmp_path: Path) -> None:
+def run_together(output: Path, config: DistillConfig, *, world_size: int) -> list[DistillReport]:
+    """All ranks of one call, as threads with a real barrier."""
+    barrier = threading.Barrier(world_size)
+    with ThreadPoolExecutor(world_size) as pool:
+        waiting = [
+            pool.submit(
+                distill,
+                MODEL,
+                config,
+                output=output,
+                seed=3,
+                rank=rank,
+                world_size=world_size,
+                barrier=barrier.wait,
+            )
+            for rank in range(world_size)
+        ]
+        return [future.result(timeout=60) for future in waiting]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_a_queue_and_merge_to_the_file_of_one(
+    tmp_path: Path, world_size: int
+) -> None:
     single, output, config = tmp_path / "single.jsonl", tmp_path / "t.jsonl", toy_config()
     distill(MODEL, config, output=single, seed=3)
-    waits: list[int] = []
-    shares = {"world_size": 2, "barrier": lambda: waits.append(1)}
-    other = distill(MODEL, config, output=output, seed=3, rank=1, **shares)  # type: ignore[arg-type]
-    assert other.num_rows == 6
-    assert not output.exists()
-    shard = tmp_path / "t.jsonl.rank1"
-    assert [row.id for row in rows_of(single)][1::2] == sorted(
-        (row.id for row in rows_of(shard)), key=[row.id for row in rows_of(single)].index
-    )
-    report = distill(MODEL, config, output=output, seed=3, rank=0, **shares)  # type: ignore[arg-type]
+    reports = run_together(output, config, world_size=world_size)
     assert output.read_bytes() == single.read_bytes()
-    assert (report.num_rows, report.num_made) == (12, 6)
-    assert len(waits) == 4
-    assert not list(tmp_path.glob("*.rank*"))
+    assert sum(report.num_made for report in reports) == 12
+    assert reports[0].num_rows == 12
+    assert not [path for path in tmp_path.iterdir() if "rank" in path.name or "queue" in path.name]
+
+
+def test_a_slow_process_leaves_its_share_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_or_fast(*args: object, **options: object) -> object:
+        if threading.current_thread().name.endswith("_0"):
+            time.sleep(0.3)
+        return decode(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(service, "decode", slow_or_fast)
+    config = toy_config(num_problems=20, batch_size=1)
+    reports = run_together(tmp_path / "t.jsonl", config, world_size=2)
+    made = sorted(report.num_made for report in reports)
+    assert sum(made) == 40
+    assert made[0] < 15
+
+
+def test_shards_are_parts_that_differ_by_one_row_at_most(tmp_path: Path) -> None:
+    whole, config = tmp_path / "t.jsonl", toy_config()
+    distill(MODEL, config, output=whole, seed=3)
+    ids = [row.id for row in rows_of(whole)]
+    sizes = []
+    for index in range(1, 6):
+        shard = Shard.parse(f"{index}/5")
+        output = shard.path(whole)
+        assert output.name == f"t.shard-{index}-of-5.jsonl"
+        distill(MODEL, config, output=output, seed=3, shard=shard)
+        assert [row.id for row in rows_of(output)] == ids[index - 1 :: 5]
+        sizes.append(len(rows_of(output)))
+        manifest = json.loads((tmp_path / f"t.shard-{index}-of-5.manifest.json").read_text())
+        assert manifest["shard"] == {"index": index, "count": 5}
+        assert (manifest["num_rows"], manifest["num_all_rows"]) == (sizes[-1], 12)
+    assert sizes == [3, 3, 2, 2, 2]
+    for text in ("0/5", "6/5", "1", "a/b"):
+        with pytest.raises(UsageError, match="expected i/n"):
+            Shard.parse(text)
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    output, config = tmp_path / "t.jsonl", toy_config()
+    distill(MODEL, config, output=output, seed=3)
+    other = toy_model()
+    with torch.no_grad():
+        other.network.head.add_(0.01)  # type: ignore[union-attr,operator]
+    with pytest.raises(RunError, match="weights_hash is"):
+        distill(other, config, output=output, seed=3)
 
 
 def test_another_number_of_processes_goes_on_where_the_first_stopped(tmp_path: Path) -> None:
@@ -165,15 +234,19 @@ def test_another_number_of_processes_goes_on_where_the_first_stopped(tmp_path: P
                 progress=Stop(2),
                 **shares,  # type: ignore[arg-type]
             )
-    (tmp_path / "t.jsonl.rank1").open("ab").write(b'{"id": "torn')
+    # Without a barrier both began with the same jobs: rank 1 made one row that rank 2 had made.
+    made = {row.id for rank in (1, 2) for row in rows_of(tmp_path / f"t.jsonl.rank{rank}")}
     report = distill(MODEL, config, output=output, seed=3)
-    assert report.num_made == 8
+    assert report.num_made == 12 - len(made)
     assert output.read_bytes() == single.read_bytes()
     assert not list(tmp_path.glob("*.rank*"))
 
 
 def test_rank_zero_says_which_rows_are_missing(tmp_path: Path) -> None:
-    shares = {"world_size": 2, "barrier": lambda: None}
+    queue = SharedQueue(queue_path(tmp_path / "t.jsonl"))
+    # The other process takes six jobs and never finishes them.
+    lost = queue.take(12)
+    shares = {"world_size": 2, "barrier": lambda: [next(lost, 0) for _ in range(6)]}
     with pytest.raises(RunError, match="6 of 12 rows are missing"):
         distill(MODEL, toy_config(), output=tmp_path / "t.jsonl", seed=3, **shares)  # type: ignore[arg-type]
     assert len(rows_of(tmp_path / "t.jsonl.rank0")) == 6
