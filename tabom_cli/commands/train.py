@@ -142,7 +142,8 @@ def _run(loaded: LoadedRecipe, chosen: Any, seconds: float | None) -> Any:
             job, _ = setup.build_job(
                 sections(recipe),
                 run,
-                device=str(accelerator.device),
+                # Several CPU processes are `cpu:0` to accelerate, which safetensors refuses.
+                device="cpu" if accelerator.device.type == "cpu" else str(accelerator.device),
                 write_extras=lambda folder: _copy_records(run, folder),
                 progress=progress,
             )

@@ -20,7 +20,6 @@ from tabom_cli.core.evaluation.config import EvalConfig
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
 from tabom_cli.core.training.config import TrainConfig
 
-
 _SPEED_AND_PLACE = (
     "launch",
     "save_every",

@@ -230,7 +230,7 @@ class _Loop:
     def _check_loss(self, loss: torch.Tensor, state: PartialState, step: int) -> None:
         if not torch.isfinite(loss):
             raise RunError(
-                f"step {step + 1}: the loss is {float(loss)} (samples {', '.join(state.sample_ids)})",
+                f"step {step + 1}: the loss is {float(loss.detach())} (samples {', '.join(state.sample_ids)})",
                 _NAN_HINT,
             )
 
