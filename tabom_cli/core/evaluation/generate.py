@@ -20,6 +20,7 @@ from tabom_cli.core.evaluation.identity import (
     decode_hash,
     device_name,
     package_versions,
+    part_hashes,
     weights_hash,
 )
 from tabom_cli.core.evaluation.records import (
@@ -181,7 +182,7 @@ def answer_text(
 
     Special tokens stay in the text, since `until` strings may name them.
 
-    Source: methods.md I.1, the release's post-processing.
+    Source: the release's post-processing.
     """
     if answer_end == "turn":
         token_ids = token_ids[: _answer_length(model, token_ids)]
@@ -254,6 +255,7 @@ def _header(
     world_size: int,
 ) -> CompletionsHeader:
     weights = weights_hash(model.network)
+    base_hash, adapter_hash = part_hashes(model.network)
     template = template_hash(model.tokenizer)
     key = digest([weights, template, decode_hash(decode), max_prompt_length, answer_end])[:24]
     return CompletionsHeader(
@@ -263,6 +265,8 @@ def _header(
         adapter=model.adapter,
         family=model.family,
         weights_hash=weights,
+        base_hash=base_hash,
+        adapter_hash=adapter_hash,
         template_hash=template,
         decode=decode.model_dump(mode="json"),
         max_prompt_length=max_prompt_length,

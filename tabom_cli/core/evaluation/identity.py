@@ -9,9 +9,9 @@ import torch
 
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.evaluation.records import digest
-from tabom_cli.core.models.fingerprint import weights_hash
+from tabom_cli.core.models.fingerprint import part_hashes, weights_hash
 
-__all__ = ["decode_hash", "device_name", "package_versions", "weights_hash"]
+__all__ = ["decode_hash", "device_name", "package_versions", "part_hashes", "weights_hash"]
 
 
 def decode_hash(config: DecodeConfig) -> str:

@@ -15,7 +15,7 @@ from tabom_cli.core.evaluation.config import EvalConfig
 from tabom_cli.core.evaluation.plan import TaskPlan, plan_tasks
 from tabom_cli.core.evaluation.records import completion_files, read_completions
 from tabom_cli.core.evaluation.tasks.base import load_tasks
-from tabom_cli.core.progress import ProgressCallback, silent
+from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
 if TYPE_CHECKING:
     from tabom_cli.core.evaluation.generate import GenerateSummary, TracingObserver
@@ -248,15 +248,17 @@ def answer(
             progress=report,
         )
 
+    summaries = []
     if on_preview is not None:
         for group in job.groups:
-            run(group, preview_ids(group.requests, group.tasks), silent)
+            shown = preview_ids(group.requests, group.tasks)
+            summaries.append(run(group, shown, silent))
         wait()
         if rank == 0:
             for group in job.groups:
                 for preview in read_previews(job, group, model, extract=extract):
                     on_preview(preview)
-    summaries = [run(group, None, progress) for group in job.groups]
+    summaries += [run(group, None, progress) for group in job.groups]
     wait()
     return summaries
 
@@ -274,9 +276,13 @@ def score_job(
     Returns:
         The path of `results.json`.
     """
-    from tabom_cli.core.evaluation.results import FILE_NAME, write_results
+    from tabom_cli.core.evaluation.results import FILE_NAME, set_damaged_aside, write_results
     from tabom_cli.core.evaluation.score import score
 
+    aside = set_damaged_aside(job.folder)
+    if aside is not None:
+        text = f"{job.folder / FILE_NAME} is damaged; kept as {aside.name}, all is scored anew"
+        progress(ProgressEvent(kind="warning", task="score", text=text))
     for group in job.groups:
         scores = score(
             group.requests,

@@ -80,6 +80,10 @@ class CompletionsHeader(Section):
     adapter: str | None
     family: str
     weights_hash: str
+    """Of all parameters, adapter included."""
+    base_hash: str | None = None
+    """Of the base's parameters, the same with and without an adapter."""
+    adapter_hash: str | None = None
     template_hash: str
     decode: dict[str, Any]
     max_prompt_length: int

@@ -209,6 +209,14 @@ def _title(results: Mapping[str, Any]) -> str:
 
 def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:
     notes = [f"{task}: {name} {text}" for name, text in entry["remarks"].items()]
+    settings = entry.get("settings") or {}
+    if settings.get("profile"):
+        changed = [
+            f"{key} {change['used']} instead of {change['preset']}"
+            for key, change in settings["overridden"].items()
+        ]
+        words = f" with {', '.join(changed)}" if changed else ""
+        notes.append(f"{task}: profile '{settings['profile']}'{words}")
     if entry["limit"] is not None:
         notes.append(f"{task}: only {entry['num_problems']} problems (--limit)")
     for k, rate in entry["pass_at"].items():

@@ -134,6 +134,24 @@ def read_sample_scores(folder: Path, task: str) -> dict[int, float]:
     return {index: sum(values) / len(values) for index, values in found.items()}
 
 
+def set_damaged_aside(folder: Path) -> Path | None:
+    """Rename a results file that cannot be read, so that scoring can write a new one.
+
+    Nothing is lost: the answers lie beside it, and the old file stays as `results.json.damaged`.
+
+    Returns:
+        Where it lies now, None when there is none or it is whole.
+    """
+    path = folder / FILE_NAME
+    try:
+        _existing_tasks(path)
+    except DataError:
+        aside = path.with_name(f"{FILE_NAME}.damaged")
+        path.replace(aside)
+        return aside
+    return None
+
+
 def _existing_tasks(path: Path) -> dict[str, Any]:
     return dict(read_results(path)["tasks"]) if path.exists() else {}
 
@@ -170,6 +188,8 @@ def _model_entry(header: CompletionsHeader) -> dict[str, Any]:
         "adapter": header.adapter,
         "family": header.family,
         "weights_hash": header.weights_hash,
+        "base_hash": header.base_hash,
+        "adapter_hash": header.adapter_hash,
         "template_hash": header.template_hash,
         "decode": header.decode,
         "max_prompt_length": header.max_prompt_length,

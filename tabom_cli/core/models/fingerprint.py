@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -10,15 +11,33 @@ from torch import nn
 _PROBES = 64
 
 
-@torch.no_grad()
 def weights_hash(network: nn.Module) -> str:
     """Hash of a strided sample of every parameter, adapters included.
 
     Reads at most 64 values of each parameter, so an 8B model takes a moment, and another seed,
     another adapter, another precision or one more training step gives another hash.
     """
+    return _hash(dict(network.named_parameters()))
+
+
+def part_hashes(network: nn.Module) -> tuple[str, str | None]:
+    """Hashes of the base and of its LoRA adapter, None without one.
+
+    The base's hash is the same with and without an adapter.
+    """
+    base: dict[str, nn.Parameter] = {}
+    adapter: dict[str, nn.Parameter] = {}
+    for name, parameter in network.named_parameters():
+        plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        (adapter if ".lora_" in name else base)[plain] = parameter
+    return _hash(base), _hash(adapter) if adapter else None
+
+
+@torch.no_grad()
+def _hash(parameters: Mapping[str, nn.Parameter]) -> str:
     state = hashlib.sha256()
-    for name, parameter in sorted(network.named_parameters()):
+    for name in sorted(parameters):
+        parameter = parameters[name]
         flat = parameter.detach().reshape(-1)
         state.update(f"{name}|{tuple(parameter.shape)}|{parameter.dtype}".encode())
         if flat.numel() and flat.device.type != "meta":

@@ -1,0 +1,374 @@
+"""`tabom eval` on a random tiny model: what it writes, shows and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from tabom_cli.assets import tiny_path
+from tabom_cli.commands.evaluate import evaluate
+from tabom_cli.core.errors import (
+    EXIT_NOT_READY,
+    EXIT_USAGE,
+    DataError,
+    EnvironmentNotReady,
+    RunError,
+    TabomError,
+    UsageError,
+)
+
+SHORT = ["--recipe", "tiny", "--set", "eval.decode={steps: 4, max_new_tokens: 8, batch_size: 4}"]
+SAMPLED = [
+    *("--recipe", "tiny", "--set"),
+    "eval.decode={steps: 4, max_new_tokens: 8, temperature: 1.0, token_pick: sample, "
+    "confidence_temperature: 1.0}",
+]
+
+app = typer.Typer()
+app.command("eval")(evaluate)
+
+
+def run(*arguments: str | Path) -> tuple[str, str]:
+    """Standard output and error of the command; its TabomError is raised."""
+    outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(outcome.exception, TabomError):
+        raise outcome.exception
+    assert outcome.exception is None, outcome.output
+    return outcome.stdout, outcome.stderr
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())["tasks"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A random base, and a training run on it with two epochs and a final adapter."""
+    from tabom_cli.core.models.config import LoraConfig, ModelConfig
+    from tabom_cli.core.models.load import load_model
+
+    base, folder = (tmp_path_factory.mktemp(name) for name in ("base", "run"))
+    torch.manual_seed(0)
+    model = load_model(ModelConfig(path="tiny", init="random", dtype="float32"))
+    with torch.no_grad():
+        model.network.lm_head.weight.mul_(30)  # type: ignore[union-attr,operator]
+    model.network.save_pretrained(base)  # type: ignore[operator]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_path() / name, base / name)
+    tuned = load_model(ModelConfig(path=str(base), dtype="float32"), lora=LoraConfig(rank=2))
+    for name in ("epoch_1", "epoch_2", "final"):
+        if name != "final":
+            with torch.no_grad():
+                for key, weight in tuned.network.named_parameters():
+                    if "lora_B" in key:
+                        weight.normal_(0, 0.3)
+        tuned.network.save_pretrained(folder / name)  # type: ignore[operator]
+    (folder / "manifest.json").write_text("{}")
+    return base, folder
+
+
+@pytest.fixture(scope="module")
+def scored(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the base on two tasks."""
+    folder = tmp_path_factory.mktemp("scored")
+    run(models[0], "countdown", "arithmetic", *SHORT, "--limit", "6", "--output", folder)
+    return folder
+
+
+def test_tasks_of_a_recipe_share_one_pair_of_files(scored: Path) -> None:
+    names = sorted(path.name for path in scored.iterdir() if not path.name.startswith("."))
+    assert names == [
+        *("completions.jsonl", "requests.jsonl", "results.json"),
+        *("samples_arithmetic.jsonl", "samples_countdown.jsonl"),
+    ]
+    found = results(scored)
+    assert list(found) == ["countdown", "arithmetic"]
+    entry = found["countdown"]
+    assert (entry["num_total"], entry["interval_kind"]) == (6, "wilson")
+    assert entry["decode"]["steps"] == 4
+    assert entry["base_hash"]
+    assert entry["adapter_hash"] is None
+
+
+def test_the_same_command_again_answers_nothing_new(
+    models: tuple[Path, Path], scored: Path
+) -> None:
+    before = (scored / "completions.jsonl").read_bytes()
+    arguments = ("countdown", "arithmetic", *SHORT, "--limit", "6", "--output", scored)
+    stdout, stderr = run(models[0], *arguments)
+    assert "0 new answers" in stderr
+    assert (scored / "completions.jsonl").read_bytes() == before
+    assert stdout.strip().splitlines()[-1] == str(scored / "results.json")
+
+
+def test_two_prompts_with_extracted_answers_are_shown_before_the_run(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, stderr = run(models[0], "countdown", *SHORT, "--limit", "5", "--output", tmp_path / "o")
+    assert stderr.count("<|im_start|>assistant") == 2
+    assert stderr.count("extracted: ") == 2
+    assert stderr.index("extracted: ") < stderr.index("generate 5/5")
+
+
+def test_phases_can_run_one_by_one_and_agree_with_one_run(
+    models: tuple[Path, Path], scored: Path, tmp_path: Path
+) -> None:
+    arguments = ("countdown", "arithmetic", *SHORT, "--limit", "6", "--output", tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        run(models[0], *arguments, "--phase", "generate")
+    run(models[0], *arguments, "--phase", "requests")
+    run(models[0], *arguments, "--phase", "generate")
+    run(models[0], *arguments, "--phase", "score")
+    assert (tmp_path / "requests.jsonl").read_bytes() == (scored / "requests.jsonl").read_bytes()
+    for task, entry in results(tmp_path).items():
+        assert entry["value"] == results(scored)[task]["value"]
+        name = f"samples_{task}.jsonl"
+        assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
+
+
+def test_the_generate_phase_imports_no_harness(models: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = [str(models[0]), "countdown", *SHORT, "--limit", "2", "--output", str(tmp_path)]
+    run(*arguments, "--phase", "requests")
+    program = (
+        "import sys\n"
+        "for name in ('lm_eval', 'datasets', 'pandas'):\n"
+        "    sys.modules[name] = None\n"
+        f"sys.argv = ['tabom', 'eval', *{arguments!r}, '--phase', 'generate']\n"
+        "from tabom_cli.main import run\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "completions.jsonl").read_text().splitlines()) == 3
+
+
+def test_listing_is_quick_and_needs_neither_torch_nor_the_harness() -> None:
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'lm_eval', 'datasets', 'transformers'):\n"
+        "    sys.modules[name] = None\n"
+        "sys.argv = ['tabom', 'eval', '--list']\n"
+        "from tabom_cli.main import run\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "gsm8k_cot" in done.stdout
+    assert "EOS suppressed (confidence)" in done.stdout
+
+
+def test_profiles_pick_settings_by_family_and_record_what_was_overridden(
+    models: tuple[Path, Path], fixtures: Path, tmp_path: Path
+) -> None:
+    stdout, stderr = run(
+        *(models[0], "gsm8k_cot", "--recipe", "tiny", "--profile", "release", "--limit", "2"),
+        *("--set", "eval.decode.max_new_tokens=8", "--set", "eval.decode.steps=8"),
+        *("--tokens-per-step", "2", "--set", "eval.max_prompt_length=512"),
+        *("--data-dir", fixtures / "benchmarks", "--output", tmp_path),
+    )
+    entry = results(tmp_path)["gsm8k_cot"]
+    assert (entry["decode"]["top_p"], entry["decode"]["temperature"]) == (0.9, 0.1)
+    assert (entry["answer_end"], entry["max_prompt_length"]) == ("eos", 512)
+    assert entry["settings"]["profile"] == "release"
+    assert entry["settings"]["overridden"] == {
+        "decode.max_new_tokens": {"preset": 256, "used": 8},
+        "decode.steps": {"preset": 256, "used": 8},
+        "decode.tokens_per_step": {"preset": None, "used": 2},
+        "max_prompt_length": {"preset": 1024, "used": 512},
+    }
+    assert "[2 tokens/step]" in stdout.splitlines()[0]
+    assert "profile 'release' with " in stderr
+    assert "decode.max_new_tokens 8 instead of 256" in stderr
+
+
+def test_several_samples_give_pass_at_k(models: tuple[Path, Path], tmp_path: Path) -> None:
+    _, stderr = run(
+        *(models[0], "countdown", *SAMPLED, "--limit", "3", "--num-samples", "4"),
+        *("--output", tmp_path),
+    )
+    entry = results(tmp_path)["countdown"]
+    assert (entry["num_problems"], entry["num_samples"], entry["num_total"]) == (3, 4, 12)
+    assert list(entry["pass_at"]) == ["1", "2", "4"]
+    assert entry["interval_kind"] == "bootstrap over problems"
+    assert "pass@4" in stderr
+    texts = [json.loads(line)["text"] for line in (tmp_path / "samples_countdown.jsonl").open()]
+    assert len(set(texts[:4])) > 1
+
+
+def test_several_greedy_samples_are_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="would all be equal"):
+        run(models[0], "countdown", *SHORT, "--num-samples", "2", "--output", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_seed_changes_sampled_answers_and_is_recorded(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    texts = []
+    for seed in ("3", "4", "3"):
+        folder = tmp_path / f"s{len(texts)}"
+        run(models[0], "countdown", *SAMPLED, "--limit", "3", "--seed", seed, "--output", folder)
+        assert results(folder)["countdown"]["seed"] == int(seed)
+        texts.append((folder / "samples_countdown.jsonl").read_text())
+    assert texts[0] == texts[2] != texts[1]
+
+
+def test_compare_shows_the_paired_difference(
+    models: tuple[Path, Path], scored: Path, tmp_path: Path
+) -> None:
+    run(models[1] / "final", "countdown", *SHORT, "--limit", "6", "--output", tmp_path)
+    stdout, _ = run("--compare", scored, tmp_path)
+    assert f"{tmp_path} against {scored}" in " ".join(stdout.split())
+    assert "countdown" in stdout
+    with pytest.raises(DataError, match="no such file"):
+        run("--compare", scored, tmp_path / "nowhere")
+
+
+def test_comparing_different_problems_is_refused(
+    models: tuple[Path, Path], scored: Path, tmp_path: Path
+) -> None:
+    run(models[0], "countdown", *SHORT, "--limit", "2", "--output", tmp_path)
+    with pytest.raises(DataError, match="answered different prompts"):
+        run("--compare", scored, tmp_path)
+
+
+def test_a_sweep_reports_final_and_best_epoch_apart(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stdout, stderr = run(
+        *(models[1], "--epochs", "1,2", "--tasks", "countdown", *SHORT, "--limit", "4"),
+        *("--output", tmp_path),
+    )
+    assert stdout.strip().splitlines()[-1] == str(tmp_path / "sweep.json")
+    assert "report: final" in stdout
+    assert "best of 2" in stdout
+    assert "a selection, not an estimate" in stderr
+    document = json.loads((tmp_path / "sweep.json").read_text())
+    task = document["tasks"]["countdown"]
+    assert list(task["values"]) == ["epoch_1", "epoch_2", "final"]
+    assert task["final"] == task["values"]["final"] == task["values"]["epoch_2"]
+    hashes = [results(tmp_path / n)["countdown"]["adapter_hash"] for n in task["values"]]
+    assert hashes[0] != hashes[1] == hashes[2]
+    bases = {results(tmp_path / n)["countdown"]["base_hash"] for n in task["values"]}
+    assert len(bases) == 1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [("1,7", "has no epoch 7, only 1, 2"), ("one", "not numbers")],
+)
+def test_epochs_that_do_not_exist_are_refused(
+    models: tuple[Path, Path], epochs: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(models[1], "--epochs", epochs, *SHORT)
+
+
+def test_epochs_of_something_that_is_no_run_are_refused(models: tuple[Path, Path]) -> None:
+    with pytest.raises(RunError, match="no epochs"):
+        run(models[0], "--epochs", "1", *SHORT)
+
+
+def test_answers_of_two_models_are_never_mixed_even_for_other_tasks(
+    models: tuple[Path, Path], scored: Path
+) -> None:
+    before = (scored / "results.json").read_bytes()
+    with pytest.raises(RunError, match="holds answers of other weights"):
+        run(models[1] / "epoch_1", "arithmetic", *SHORT, "--limit", "2", "--output", scored)
+    assert (scored / "results.json").read_bytes() == before
+
+
+def test_a_half_written_results_file_loses_nothing(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    arguments = (models[0], "countdown", *SHORT, "--limit", "3", "--output", tmp_path)
+    run(*arguments)
+    whole = results(tmp_path)
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(DataError, match="damaged") as caught:
+        run("--compare", tmp_path, tmp_path)
+    assert caught.value.hint is not None
+    assert "same command" in caught.value.hint
+    _, stderr = run(*arguments)
+    assert "0 new answers" in stderr
+    assert "kept as results.json.damaged" in stderr
+    assert results(tmp_path)["countdown"]["value"] == whole["countdown"]["value"]
+    assert (tmp_path / "results.json.damaged").stat().st_size == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gsm8k"], "unknown task 'gsm8k'"),
+        (["hellaswag"], "'hellaswag' needs log-likelihoods"),
+        (["countdown", "--profile", "paper"], "has no setting for task 'countdown'"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_is_written(
+    models: tuple[Path, Path], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        run(models[0], *arguments, *SHORT, "--output", tmp_path / "o")
+    assert caught.value.exit_code == EXIT_USAGE
+    assert not (tmp_path / "o").exists()
+
+
+def test_code_needs_consent_before_the_model_loads(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    no = ("--set", "eval.allow_code_execution=false")
+    with pytest.raises(UsageError, match="runs code that the model wrote"):
+        run(models[0], "functions", *SHORT, *no, "--output", tmp_path)
+    assert not (tmp_path / "requests.jsonl").exists()
+
+
+def test_code_without_a_sandbox_is_refused_with_exit_code_3(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabom_cli.core.sandbox.why_unavailable", lambda: "no user namespaces")
+    with pytest.raises(EnvironmentNotReady, match="no user namespaces") as caught:
+        run(models[0], "functions", *SHORT, "--output", tmp_path)
+    assert caught.value.exit_code == EXIT_NOT_READY
+    run(models[0], "countdown", *SHORT, "--limit", "2", "--output", tmp_path)
+
+
+def test_dry_run_says_what_it_would_do_and_writes_nothing(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stdout, _ = run(
+        *(models[0], "gsm8k_cot", "--recipe", "tiny", "--profile", "release", "--dry-run"),
+        *("--tokens-per-step", "2", "--set", "eval.limit=null", "--output", tmp_path / "o"),
+    )
+    assert "1,319 answers" in stdout
+    assert "decode.tokens_per_step is 2, profile 'release' has None" in stdout
+    assert str(tmp_path / "o/completions_gsm8k_cot.jsonl") in stdout
+    assert not (tmp_path / "o").exists()
+
+
+def test_two_processes_give_the_samples_of_one(
+    models: tuple[Path, Path], scored: Path, tmp_path: Path
+) -> None:
+    arguments = ["eval", str(models[0]), "countdown", "arithmetic", *SHORT, "--limit", "6"]
+    command = [sys.executable, "-m", "tabom_cli.main", *arguments, "--output", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, "--num-processes", "2"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    shards = sorted(path.name for path in tmp_path.glob("completions*"))
+    assert shards == ["completions.rank0.jsonl", "completions.rank1.jsonl"]
+    for task in ("countdown", "arithmetic"):
+        name = f"samples_{task}.jsonl"
+        assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
+    assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "results.json")
