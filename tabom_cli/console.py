@@ -96,7 +96,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     """A table of results, on stdout; columns of numbers are aligned right."""
     if not speaks():
         return
-    shown = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    if title:
+        # Not the table's own title, which Rich folds to the width of a narrow table.
+        result(title)
+    shown = Table(show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
         numeric = rows and all(_numeric(row[index]) for row in rows)
         shown.add_column(column, justify="right" if numeric else "left", overflow="fold")

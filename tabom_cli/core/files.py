@@ -20,6 +20,7 @@ from typing import Any, Literal
 from tabom_cli.core.errors import RunError, TabomError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL_TEXTS = tuple(os.strerror(number) for number in sorted(_FULL))
 
 
 def write_text_atomic(path: Path | str, text: str) -> None:
@@ -163,9 +164,10 @@ def os_errors(path: Path) -> Iterator[None]:
     except TabomError:
         raise
     except Exception as error:
-        # torch and safetensors report a full disk with exception types of their own.
-        if "No space left" in str(error) or free_bytes(path) < 2**16:
-            raise _full(path, "no space left on device") from error
+        # torch, safetensors and tokenizers report a full disk with exception types of their own.
+        reason = next((text for text in _FULL_TEXTS if text in str(error)), "")
+        if reason or free_bytes(path) < 2**16:
+            raise _full(path, reason or os.strerror(errno.ENOSPC)) from error
         raise
 
 

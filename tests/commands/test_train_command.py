@@ -293,6 +293,7 @@ def test_two_processes_write_one_run_and_the_same_losses_as_one(
         assert (tensors[name] - value).abs().max() < 1e-4, name
 
 
+@pytest.mark.slow
 def test_two_interrupted_processes_save_a_state_that_resumes(work: Path) -> None:
     arguments = [*TRAIN, "--num-processes", "2", "--set", "train.epochs=2000"]
     process = subprocess.Popen(

@@ -102,7 +102,7 @@ def test_a_real_write_limit_ends_in_a_run_error_without_leftovers(tmp_path: Path
 
 def test_a_library_that_reports_a_full_disk_in_its_own_words_is_understood(tmp_path: Path) -> None:
     with (
-        pytest.raises(RunError, match="no space left on device"),
+        pytest.raises(RunError, match="No space left on device"),
         atomic_folder(tmp_path / "epoch_1"),
     ):
         raise RuntimeError("I/O error: No space left on device (os error 28)")

@@ -80,6 +80,8 @@ def build_job(
         recipe=sections.name,
         progress=progress,
     )
+    for text in report.summary():
+        progress(ProgressEvent("message", text=f"{report.path}: {text}"))
     kept, held_out = split_rows(rows, sections)
     job = TrainJob(
         model=model,
