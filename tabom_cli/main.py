@@ -18,6 +18,7 @@ from tabom_cli.commands import (
     generate,
     recipes,
     rename_checkpoints,
+    report,
     tds,
     train,
 )
@@ -55,6 +56,7 @@ app.command("distill")(distill.distill)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("tds")(tds.tds)
+app.command("report")(report.report)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)

@@ -1,6 +1,6 @@
 """Take the usable Python out of a model's answer. Runs nothing.
 
-Behaves as the release's HumanEval extraction (methods.md I.5): the longest block of whole lines that
+Behaves as the release's HumanEval extraction: the longest block of whole lines that
 parses, then imports and the definitions that the entry point reaches. One difference: a caller may name
 further roots, because the tests of HumanEval/50 call a second function of the prompt, which the release
 drops.

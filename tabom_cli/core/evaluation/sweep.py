@@ -17,6 +17,7 @@ from tabom_cli.core.files import write_json_atomic
 from tabom_cli.core.rundir import RunDir
 
 FILE_NAME = "sweep.json"
+FINAL = "final"
 SELECTION_NOTE = (
     "the best epoch was chosen by its score on this very test set: a selection, not an estimate. "
     "Report the final checkpoint, or choose the epoch on other problems"
@@ -47,7 +48,7 @@ def sweep_targets(run_folder: Path, epochs: str) -> dict[str, Path]:
         there = ", ".join(map(str, saved)) or "none"
         raise UsageError(f"{run_folder} has no epoch {', '.join(missing)}, only {there}")
     found = {f"epoch_{number}": saved[number] for number in wanted}
-    return {**found, "final": run.final} if run.finished else found
+    return {**found, FINAL: run.final} if run.finished else found
 
 
 def write_sweep(folders: Mapping[str, Path]) -> tuple[Path, Table]:
@@ -56,44 +57,54 @@ def write_sweep(folders: Mapping[str, Path]) -> tuple[Path, Table]:
     Args:
         folders: Result folder of each checkpoint, by the names of `sweep_targets`.
     """
-    results = {name: read_results(folder)["tasks"] for name, folder in folders.items()}
-    tasks = list(dict.fromkeys(task for entries in results.values() for task in entries))
-    document: dict[str, Any] = {"checkpoints": {}, "tasks": {}, "note": SELECTION_NOTE}
-    rows = []
-    for task in tasks:
-        scored = {name: entries[task] for name, entries in results.items() if task in entries}
-        epochs = {name: entry for name, entry in scored.items() if name != "final"}
-        best = max(epochs, key=lambda name: epochs[name]["value"]) if epochs else None
-        last = "final" if "final" in scored else None
-        document["tasks"][task] = {
+    tasks = {}
+    for task, scored in _by_task(folders).items():
+        best, final = _best(scored), scored.get(FINAL)
+        tasks[task] = {
             "metric": next(iter(scored.values()))["metric"],
             "values": {name: entry["value"] for name, entry in scored.items()},
-            "final": last and scored[last]["value"],
-            "best_of_epochs": best and {"checkpoint": best, "value": epochs[best]["value"]},
+            "final": final and final["value"],
+            "best_of_epochs": best and {"checkpoint": best, "value": scored[best]["value"]},
         }
+    path = next(iter(folders.values())).parent / FILE_NAME
+    checkpoints = {name: str(folder) for name, folder in folders.items()}
+    write_json_atomic(path, {"checkpoints": checkpoints, "tasks": tasks, "note": SELECTION_NOTE})
+    return path, sweep_table(folders, title=str(path.parent))
+
+
+def sweep_table(folders: Mapping[str, Path], *, title: str) -> Table:
+    """One row per task: every checkpoint, then the final one and the best epoch apart."""
+    rows = []
+    for task, scored in _by_task(folders).items():
+        best = _best(scored)
         rows.append(
             (
                 task,
-                *(_cell(entries.get(task)) for entries in results.values()),
-                _cell(scored[last]) if last else "not finished",
-                f"{_cell(epochs[best])} ({best}, selected)" if best else "-",
+                *(_cell(scored.get(name)) for name in folders),
+                _cell(scored[FINAL]) if FINAL in scored else "not finished",
+                f"{_cell(scored[best])} ({best}, selected)" if best else "-",
             )
         )
-    document["checkpoints"] = {name: str(folder) for name, folder in folders.items()}
-    path = next(iter(folders.values())).parent / FILE_NAME
-    write_json_atomic(path, document)
-    table = Table(
-        title=f"{path.parent}: scores in percent with 95 % intervals",
-        columns=(
-            "task",
-            *results,
-            "report: final",
-            f"best of {len(results) - ('final' in results)}",
-        ),
+    return Table(
+        title=f"{title}: scores in percent with 95 % intervals",
+        columns=("task", *folders, "report: final", f"best of {len(folders) - (FINAL in folders)}"),
         rows=tuple(rows),
         notes=(SELECTION_NOTE,),
     )
-    return path, table
+
+
+def _by_task(folders: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Task to checkpoint to its entry of results."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, folder in folders.items():
+        for task, entry in read_results(folder)["tasks"].items():
+            found.setdefault(task, {})[name] = entry
+    return found
+
+
+def _best(scored: Mapping[str, Any]) -> str | None:
+    epochs = [name for name in scored if name != FINAL]
+    return max(epochs, key=lambda name: scored[name]["value"]) if epochs else None
 
 
 def _cell(entry: Mapping[str, Any] | None) -> str:

@@ -36,7 +36,12 @@ def run(folder: Path, data_dir: Path, right: set[int], *, limit: int | None = No
         requests_path=requests,
         completions_paths={"gsm8k_cot": completions},
         manifest={},
-        settings={"gsm8k_cot": {"profile": "release", "overridden": {"decode.steps": 8}}},
+        settings={
+            "gsm8k_cot": {
+                "profile": "release",
+                "overridden": {"decode.steps": {"preset": 256, "used": 8}},
+            }
+        },
     )
 
 
@@ -59,7 +64,7 @@ def test_results_hold_counts_interval_cost_and_settings(tmp_path: Path, data_dir
         "mean_answer_tokens": 4.0,
         "ended_fraction": 1.0,
     }
-    assert entry["settings"]["overridden"] == {"decode.steps": 8}
+    assert entry["settings"]["overridden"] == {"decode.steps": {"preset": 256, "used": 8}}
     assert entry["harness"].startswith("lm-eval 0.4.")
     assert entry["model"] == "lookup"
 

@@ -1,4 +1,4 @@
-"""HumanEval with the 0-shot prompt that Dream and the TABOM release evaluate with (methods.md I.5).
+"""HumanEval with the 0-shot prompt that Dream and the TABOM release evaluate with.
 
 Differs from lm-eval's own in the instruction (the fence is left open and has no language) and in the
 extraction, which keeps only what the entry point needs.

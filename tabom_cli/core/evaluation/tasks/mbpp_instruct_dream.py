@@ -1,4 +1,4 @@
-"""MBPP with the 0-shot prompt that Dream and the TABOM release evaluate with (methods.md I.5).
+"""MBPP with the 0-shot prompt that Dream and the TABOM release evaluate with.
 
 The prompt opens the fence and the answer ends at the next one. `test_setup_code` runs between the
 candidate and the tests, in which order all reference solutions pass.
