@@ -60,7 +60,7 @@ def filter_top_p_top_k(logits: Tensor, top_p: float | None, top_k: int | None) -
     """
     if top_p is not None and top_p < 1.0:
         descending, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
-        removed = torch.softmax(descending, dim=-1).cumsum(dim=-1) > top_p
+        removed = running_sum(torch.softmax(descending, dim=-1)) > top_p
         removed[..., 1:] = removed[..., :-1].clone()
         removed[..., 0] = False
         logits = logits.masked_fill(torch.zeros_like(removed).scatter_(-1, ids, removed), -math.inf)
@@ -83,12 +83,41 @@ def draw_tokens(probs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
     Returns:
         (N,) int64; an id of probability zero is never drawn.
     """
-    cumulative = probs_NV.double().cumsum(dim=-1)
+    cumulative = running_sum(probs_NV.double())
     targets = uniforms_N.double()[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, targets, right=True)[:, 0]
     # u * total can round up to total itself; the last possible id is the one meant then.
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous(), right=False)[:, 0]
     return torch.minimum(drawn, last)
+
+
+def running_sum(values_NV: Tensor) -> Tensor:
+    """(N, V) cumulative sums over the last dimension, also where PyTorch has no repeatable kernel.
+
+    Equals `values_NV.cumsum(dim=-1)`, which CUDA refuses under `torch.use_deterministic_algorithms`.
+    """
+    if values_NV.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return blocked_running_sum(values_NV)
+    return values_NV.cumsum(dim=-1)
+
+
+def blocked_running_sum(values_NV: Tensor, *, block: int = 128) -> Tensor:
+    """(N, V) cumulative sums from matrix products: within blocks, and of the blocks' totals.
+
+    Equals `values_NV.cumsum(dim=-1)` up to rounding.
+
+    Args:
+        values_NV: Any float dtype.
+        block: Columns per block.
+    """
+    rows, columns = values_NV.shape
+    padded = torch.nn.functional.pad(values_NV, (0, -columns % block)).view(rows, -1, block)
+    # Column j of the triangle adds up the entries 0..j.
+    triangle = torch.ones(block, block, dtype=padded.dtype, device=padded.device).triu()
+    inside = padded @ triangle
+    blocks = inside.shape[1]
+    before = torch.ones(blocks, blocks, dtype=padded.dtype, device=padded.device).triu(1)
+    return (inside + (inside[..., -1] @ before)[..., None]).flatten(1)[:, :columns]
 
 
 def draw_gumbel(logits_NV: Tensor, seeds_N: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tabom_cli.core.numerics import (
+    blocked_running_sum,
     draw_gumbel,
     draw_tokens,
     entropy,
@@ -125,3 +126,27 @@ def test_gumbel_draws_have_the_softmax_frequencies_and_never_an_impossible_id() 
     drawn = draw_gumbel(probs.log().expand(20_000, 4), seeds)
     for token, p in enumerate(probs.tolist()):
         assert abs((drawn == token).double().mean().item() - p) <= 4 * math.sqrt(p * (1 - p) / 2e4)
+
+
+@pytest.mark.parametrize("columns", [1, 127, 128, 129, 1000])
+def test_the_blocked_running_sum_is_the_running_sum(columns: int) -> None:
+    values = torch.rand(3, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        blocked_running_sum(values), values.cumsum(dim=-1), rtol=1e-13, atol=1e-13
+    )
+
+
+@pytest.mark.gpu
+def test_top_p_and_draws_run_on_a_gpu_while_only_repeatable_kernels_are_allowed() -> None:
+    logits = torch.randn(4, 5000, generator=torch.Generator().manual_seed(1))
+    uniforms = torch.rand(4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+    def draw(device: str) -> torch.Tensor:
+        kept = filter_top_p_top_k(logits.to(device), 0.9, None)
+        return draw_tokens(kept.softmax(dim=-1), uniforms.to(device)).cpu()
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert draw("cuda").tolist() == draw("cpu").tolist()
+    finally:
+        torch.use_deterministic_algorithms(False)
