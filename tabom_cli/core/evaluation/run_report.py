@@ -108,18 +108,18 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     training = [row for row in rows if not _is_validation(row)]
     names = [name for name in (training or [{}])[0] if name == "loss" or name.startswith("loss_")]
-    for name in names:
-        axes.plot(
-            [row["step"] for row in training],
-            [row.get(name, float("nan")) for row in training],
-            label=name,
-            linewidth=1.8 if name == "loss" else 1.0,
-        )
+    steps = [row["step"] for row in training]
+    window = max(1, len(training) // 20)
+    for number, name in enumerate(names):
+        values = [row.get(name, float("nan")) for row in training]
+        axes.plot(steps, values, color=f"C{number}", alpha=0.2, linewidth=0.7)
+        label = f"{name}, mean of {window} lines" if window > 1 else name
+        axes.plot(steps, _smooth(values, window), color=f"C{number}", label=label)
     validation = [row for row in rows if "validation/loss" in row]
     if validation:
         steps = [row["step"] for row in validation]
@@ -128,8 +128,14 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("nats per token")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=130)
+
+
+def _smooth(values: Sequence[float], window: int) -> list[float]:
+    """Mean of each value and those before it, `window` at most."""
+    parts = (values[max(0, end - window) : end] for end in range(1, len(values) + 1))
+    return [sum(part) / len(part) for part in parts]
 
 
 def _head(run: RunDir) -> str:

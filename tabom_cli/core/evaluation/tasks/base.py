@@ -62,6 +62,23 @@ def needs_loglikelihoods(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class HubData:
+    """Where a task's data lies on the Hub.
+
+    Attributes:
+        name: Dataset repository.
+        configuration: Name of the configuration, None for the only one.
+        splits: Splits that are joined, in this order.
+        gated: Whether its terms must be accepted first.
+    """
+
+    name: str
+    configuration: str | None
+    splits: tuple[str, ...]
+    gated: bool = False
+
+
+@dataclass(frozen=True)
 class DataFile:
     """A local copy of a task's data.
 
@@ -69,11 +86,15 @@ class DataFile:
         path: Relative to the data folder.
         split: The split that the harness expects it to be.
         columns: Columns that every row must have.
+        hub: Where it comes from.
+        num_rows: Rows of the published data, None when not checked.
     """
 
     path: str
     split: str
     columns: tuple[str, ...]
+    hub: HubData | None = None
+    num_rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
 
-FILE = DataFile("gsm8k/test.jsonl", "test", ("question", "answer"))
+HUB = HubData("openai/gsm8k", "main", ("test",))
+FILE = DataFile("gsm8k/test.jsonl", "test", ("question", "answer"), HUB, 1319)
 
 
 def _config(settings: TaskSettings) -> dict[str, Any]:

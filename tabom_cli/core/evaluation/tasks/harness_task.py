@@ -63,9 +63,7 @@ def with_local_data(
     return merged
 
 
-def shots_of_same(
-    column: str, settings: TaskSettings, file: DataFile, hub: tuple[str, str | None, str]
-) -> dict[str, Any]:
+def shots_of_same(column: str, settings: TaskSettings, file: DataFile) -> dict[str, Any]:
     """A few-shot setting that shows the first examples with the problem's own value in a column.
 
     The harness keeps subjects apart as separate tasks; here they are one task. The harness tells a
@@ -74,8 +72,7 @@ def shots_of_same(
     Args:
         column: Such as the subject.
         settings: Whether there is local data.
-        file: The examples in the data folder.
-        hub: Name, configuration and split of the examples on the Hub.
+        file: The examples.
     """
     from lm_eval.api.samplers import ContextSampler
 
@@ -95,9 +92,8 @@ def shots_of_same(
     def examples(_: Any) -> list[dict[str, Any]]:
         if settings.data_dir is not None:
             return read_rows(settings.data_dir, file, task=file.path)
-        from datasets import load_dataset
+        from tabom_cli.core.evaluation.pull import hub_rows
 
-        name, configuration, split = hub
-        return list(load_dataset(name, configuration, split=split))
+        return hub_rows(file)
 
     return {"sampler": FirstOfSame, "split": "test", "process_docs": examples}

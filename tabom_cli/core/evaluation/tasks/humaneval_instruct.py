@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tabom_cli.core.evaluation.tasks import code_task
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
 
 FILE = DataFile(
     "humaneval/HumanEval.jsonl",
     "test",
     ("task_id", "prompt", "entry_point", "canonical_solution", "test"),
+    HubData("openai/openai_humaneval", None, ("test",)),
+    164,
 )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
 
 FILE = DataFile(
-    "ifeval/input_data.jsonl", "train", ("key", "prompt", "instruction_id_list", "kwargs")
+    "ifeval/input_data.jsonl",
+    "train",
+    ("key", "prompt", "instruction_id_list", "kwargs"),
+    HubData("google/IFEval", None, ("train",)),
+    541,
 )
 
 

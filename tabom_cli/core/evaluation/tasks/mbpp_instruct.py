@@ -11,12 +11,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from tabom_cli.core.evaluation.tasks import code_task
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec, read_rows
+from tabom_cli.core.evaluation.tasks.base import (
+    DataFile,
+    HubData,
+    TaskSettings,
+    TaskSpec,
+    read_rows,
+)
 
 FILE = DataFile(
     "mbpp/mbpp.jsonl",
     "test",
     ("task_id", "text", "code", "test_list", "test_setup_code"),
+    # Rows 1 to 974 in order: the splits partition them so.
+    HubData("google-research-datasets/mbpp", "full", ("prompt", "test", "validation", "train")),
+    974,
 )
 FIRST_TASK_ID, LAST_TASK_ID = 11, 510
 SHOT_TASK_IDS = (2, 3, 4)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
 
-FILE = DataFile("math500/test.jsonl", "test", ("problem", "answer"))
+HUB = HubData("HuggingFaceH4/MATH-500", None, ("test",))
+FILE = DataFile("math500/test.jsonl", "test", ("problem", "answer"), HUB, 500)
 
 
 def _with_solutions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

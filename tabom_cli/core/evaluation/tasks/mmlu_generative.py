@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
 
 _COLUMNS = ("question", "subject", "choices", "answer")
-FILE = DataFile("mmlu/test.jsonl", "test", _COLUMNS)
-SHOTS = DataFile("mmlu/dev.jsonl", "dev", _COLUMNS)
+FILE = DataFile("mmlu/test.jsonl", "test", _COLUMNS, HubData("cais/mmlu", "all", ("test",)), 14042)
+SHOTS = DataFile("mmlu/dev.jsonl", "dev", _COLUMNS, HubData("cais/mmlu", "all", ("dev",)), 285)
 DESCRIPTION = (
     "The following are multiple choice questions (with answers) about "
     "{{subject | replace('_', ' ')}}.\n\n"
@@ -28,9 +28,7 @@ def _config(settings: TaskSettings) -> dict[str, Any]:
         "task": "mmlu_generative",
         "dataset_name": "all",
         "description": DESCRIPTION,
-        "fewshot_config": harness_task.shots_of_same(
-            "subject", settings, SHOTS, ("cais/mmlu", "all", "dev")
-        ),
+        "fewshot_config": harness_task.shots_of_same("subject", settings, SHOTS),
     }
     return harness_task.with_local_data(config, settings, FILE)
 

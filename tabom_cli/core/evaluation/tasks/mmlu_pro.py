@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
 
 _COLUMNS = ("question", "options", "answer", "category", "cot_content")
-FILE = DataFile("mmlu_pro/test.jsonl", "test", _COLUMNS)
-SHOTS = DataFile("mmlu_pro/validation.jsonl", "validation", _COLUMNS)
+FILE = DataFile(
+    "mmlu_pro/test.jsonl", "test", _COLUMNS, HubData("TIGER-Lab/MMLU-Pro", None, ("test",)), 12032
+)
+SHOTS = DataFile(
+    "mmlu_pro/validation.jsonl",
+    "validation",
+    _COLUMNS,
+    HubData("TIGER-Lab/MMLU-Pro", None, ("validation",)),
+    70,
+)
 DESCRIPTION = (
     "The following are multiple choice questions (with answers) about {{category}}. Think step by "
     'step and then finish your answer with "the answer is (X)" where X is the correct letter '
@@ -25,9 +33,7 @@ def _config(settings: TaskSettings) -> dict[str, Any]:
 
     config = harness_task.load_harness_config("mmlu_pro/_default_template_yaml")
     config.pop("fewshot_split", None)
-    shots = harness_task.shots_of_same(
-        "category", settings, SHOTS, ("TIGER-Lab/MMLU-Pro", None, "validation")
-    )
+    shots = harness_task.shots_of_same("category", settings, SHOTS)
     config |= {
         "task": "mmlu_pro",
         "description": DESCRIPTION,
