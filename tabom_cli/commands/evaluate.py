@@ -76,6 +76,8 @@ def evaluate(
 
     Answers are kept as they come: the same command continues after a stop. The phases can run on
     different machines with the same --output folder.
+
+    Example: tabom eval tiny countdown arithmetic --limit 20
     """
     if list_:
         _list()
