@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-all format lint types imports docs docs-check smoke check clean
+.PHONY: help install demo test test-all format lint types imports docs docs-check smoke compat check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,10 @@ smoke: $(STAMP) ## Start the command line
 	$(BIN)/tabom --version
 	$(BIN)/tabom recipes list
 
-check: lint types imports docs-check smoke ## Everything that CI runs
+compat: $(STAMP) ## Test the model files with the oldest supported transformers and peft (two minutes)
+	.ci/compat
+
+check: lint types imports docs-check smoke compat ## Everything that CI runs
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 clean: ## Remove the virtual environment and caches
