@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,13 @@ from accelerate.utils import gather_object
 
 from tabom_cli.core.data.batch import TrainingRow
 from tabom_cli.core.errors import Interrupted, RunError
-from tabom_cli.core.models.base import DiffusionLM
-from tabom_cli.core.objectives.base import LossTerms, Objective, PartialState, combine
+from tabom_cli.core.objectives.base import LossTerms, PartialState, combine
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
-from tabom_cli.core.rundir import JsonlWriter, RunDir, append_jsonl, truncate_jsonl
+from tabom_cli.core.rundir import JsonlWriter, append_jsonl, truncate_jsonl
 from tabom_cli.core.training import checkpoint, optim, order
-from tabom_cli.core.training.config import TrainConfig
 from tabom_cli.core.training.feed import Feed, Share
 from tabom_cli.core.training.figures import accumulate, figures
+from tabom_cli.core.training.job import TrainJob, TrainOutcome
 from tabom_cli.core.training.module import TrainModule
 from tabom_cli.core.training.stop import StopRequest
 
@@ -36,54 +34,6 @@ Log = JsonlWriter | None
 
 VALIDATION_EPOCH = -1
 """Epoch number that keys the masks of validation rows, so that epochs can be compared."""
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """Everything one training run needs.
-
-    Attributes:
-        model: The policy, with trainable parameters.
-        objective: The loss.
-        rows: Training rows.
-        validation_rows: Held-out rows, may be empty.
-        config: The `train` section.
-        response_length: T in tokens.
-        seed: The recipe's seed.
-        run: The run folder.
-        save_model: Writes the current weights and tokenizer into an empty folder.
-        run_name: Shown by trackers.
-    """
-
-    model: DiffusionLM
-    objective: Objective
-    rows: Sequence[TrainingRow]
-    validation_rows: Sequence[TrainingRow]
-    config: TrainConfig
-    response_length: int
-    seed: int
-    run: RunDir
-    save_model: Callable[[Path], None]
-    run_name: str
-
-
-@dataclass(frozen=True)
-class TrainOutcome:
-    """Where the final model is, and the last epoch's figures."""
-
-    final: Path
-    steps: int
-    summary: Mapping[str, float]
-
-
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """The accelerator of a run: autocast, processes and tracker as the recipe says."""
-    return Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=config.output_dir,
-    )
 
 
 def train(

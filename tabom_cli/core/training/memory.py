@@ -40,6 +40,15 @@ class MemoryEstimate:
         parts = self.parameters + self.adapter + self.optimizer + self.activations + self.logits
         return parts + _FRAMEWORK_BYTES
 
+    def describe(self) -> str:
+        """The estimate in GiB with its parts."""
+        gib = 2**30
+        return (
+            f"about {self.total / gib:.1f} GiB: weights {self.parameters / gib:.1f}, "
+            f"adapter and optimizer {(self.adapter + self.optimizer) / gib:.2f}, "
+            f"activations {self.activations / gib:.1f}, logits {self.logits / gib:.1f}"
+        )
+
 
 def estimate(
     *,

@@ -47,6 +47,39 @@ class TrainPlan:
     files: tuple[str, ...]
     data_fault: DataError | None
 
+    def facts(self, global_batch_size: int) -> list[tuple[str, str]]:
+        """(what, value) lines for a person, in the order in which they matter."""
+        lines = self._data_facts(global_batch_size) if self.steps else self._fault_facts()
+        if self.num_parameters is None:
+            lines.append(("parameters", "unknown: the base model's config is not at hand"))
+        else:
+            trained = f"{self.num_trainable:,} trained"
+            lines.append(("parameters", f"{self.num_parameters:,}, {trained}"))
+        if self.memory:
+            lines.append(("memory per process", self.memory.describe()))
+        return lines + [("would write", name) for name in self.files]
+
+    def _data_facts(self, global_batch_size: int) -> list[tuple[str, str]]:
+        steps = self.steps
+        assert steps is not None
+        dropped = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+        return [
+            ("training rows", f"{steps.num_rows:,} (and {self.num_validation:,} held out)"),
+            ("rows left out", dropped or "none"),
+            ("optimizer steps", f"{steps.total_steps:,} ({steps.steps_per_epoch:,} per epoch)"),
+            (
+                "global batch",
+                f"{global_batch_size} = {steps.world_size} processes x {steps.micro_batch_size} rows x "
+                f"{steps.accumulation} accumulated; the same optimisation on any number of GPUs",
+            ),
+            ("tokens", f"at most {self.max_tokens:,}"),
+        ]
+
+    def _fault_facts(self) -> list[tuple[str, str]]:
+        fault = self.data_fault
+        lines = [("data", f"not usable: {fault.message if fault else 'no rows'}")]
+        return [*lines, ("", fault.hint)] if fault and fault.hint else lines
+
 
 def plan_training(sections: TrainSections, *, world_size: int) -> TrainPlan:
     """Read the data and the base's config and work out what training would do."""

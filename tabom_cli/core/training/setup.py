@@ -13,13 +13,15 @@ from tabom_cli.core.data.config import DataConfig
 from tabom_cli.core.data.rows import load_rows
 from tabom_cli.core.data.trajectory import LoadReport
 from tabom_cli.core.errors import DataError
+from tabom_cli.core.models import export
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
+from tabom_cli.core.models.layers import enable_gradient_checkpointing
 from tabom_cli.core.models.load import load_model
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 from tabom_cli.core.rundir import RunDir, atomic_folder
 from tabom_cli.core.training.config import TrainConfig
-from tabom_cli.core.training.loop import TrainJob
+from tabom_cli.core.training.job import TrainJob
 from tabom_cli.core.training.order import split_validation
 
 
@@ -69,7 +71,7 @@ def build_job(
     progress(ProgressEvent("message", text=f"loading {sections.model.path} on {device}"))
     model = load_model(sections.model, lora=sections.lora, device=device, seed=sections.seed)
     if sections.train.gradient_checkpointing:
-        model.network.gradient_checkpointing_enable()  # type: ignore[operator]
+        enable_gradient_checkpointing(model.network)
     rows, report = load_rows(
         sections.data,
         model.tokenizer,
@@ -119,13 +121,7 @@ def split_rows(
 
 
 def save_model(model: DiffusionLM, target: Path, write_extras: Callable[[Path], None]) -> None:
-    """Write the adapter (or, without one, the whole network) and the tokenizer in one piece."""
-    from tabom_cli.core.models import lora
-
+    """Write what was trained, the tokenizer and the extras in one piece."""
     with atomic_folder(target, on_existing="replace") as folder:
-        if lora.is_adapted(model.network):
-            lora.save_adapter(model.network, folder, base=model.name)
-        else:
-            model.network.save_pretrained(folder)  # type: ignore[operator]
-        model.tokenizer.save_pretrained(folder)
+        export.save_model(model, folder)
         write_extras(folder)

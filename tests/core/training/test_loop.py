@@ -13,6 +13,7 @@ from tabom_cli.core import plugins
 from tabom_cli.core.errors import Interrupted, RunError
 from tabom_cli.core.progress import ProgressEvent
 from tabom_cli.core.rundir import RunDir, atomic_folder
+from tabom_cli.core.training import job as jobs
 from tabom_cli.core.training import loop
 from tabom_cli.core.training.config import TrainConfig
 from tabom_cli.core.training.stop import StopRequest
@@ -28,7 +29,7 @@ CONFIG = TrainConfig(
 )
 
 
-def make_job(folder: Path, config: TrainConfig = CONFIG, **changes: object) -> loop.TrainJob:
+def make_job(folder: Path, config: TrainConfig = CONFIG, **changes: object) -> jobs.TrainJob:
     folder.mkdir(exist_ok=True)
     module = plugins.load("objective", "tabom")
     settings = module.OBJECTIVE.Config(supervision_window=3, rank_window=3, rank_margin=0.1)
@@ -50,12 +51,12 @@ def make_job(folder: Path, config: TrainConfig = CONFIG, **changes: object) -> l
         "save_model": save_model,
         "run_name": "toy",
     }
-    return loop.TrainJob(**{**values, **changes})
+    return jobs.TrainJob(**{**values, **changes})
 
 
-def run(job: loop.TrainJob, **options: object) -> loop.TrainOutcome:
+def run(job: jobs.TrainJob, **options: object) -> jobs.TrainOutcome:
     torch.manual_seed(99)
-    accelerator = loop.make_accelerator(job.config)
+    accelerator = jobs.make_accelerator(job.config)
     options = {"stop": StopRequest(), **options}
     return loop.train(job, accelerator, **options)
 
@@ -134,7 +135,7 @@ def test_only_the_last_two_states_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in RunDir(tmp_path / "a").states()] == ["step_6", "step_8"]
 
 
-def exact(job: loop.TrainJob) -> loop.TrainJob:
+def exact(job: jobs.TrainJob) -> jobs.TrainJob:
     """Without dropout and in float64: AdamW turns rounding noise near zero gradients into steps."""
     job.model.network.double()
     job.model.network.dropout.p = 0.0  # type: ignore[union-attr]
