@@ -92,6 +92,32 @@ def check(status: str, name: str, detail: str, fix: str | None = None) -> None:
     _stdout.print(line)
 
 
+def heading(text: str) -> None:
+    """A line that starts a part of the result, on stdout."""
+    if speaks():
+        _stdout.print(Text(text, style="bold"))
+
+
+def coloured(pieces: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
+    """Pieces of text behind one another on stdout, each on its own background (red, green, blue)."""
+    if not speaks():
+        return
+    line = Text()
+    for piece, colour in pieces:
+        if colour is None:
+            line.append(piece, style="dim")
+        else:
+            dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 128
+            ink = "white" if dark else "black"
+            line.append(piece, style=f"{ink} on rgb({colour[0]},{colour[1]},{colour[2]})")
+    _stdout.print(line)
+
+
+def shows_colours() -> bool:
+    """Whether stdout is a terminal that shows colours."""
+    return _stdout.is_terminal and not _stdout.no_color
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """A table of results, on stdout; columns of numbers are aligned right."""
     if not speaks():

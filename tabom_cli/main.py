@@ -11,6 +11,7 @@ import typer
 
 from tabom_cli import __version__, console
 from tabom_cli.commands import (
+    data,
     distill,
     doctor,
     evaluate,
@@ -61,6 +62,7 @@ app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("rename-checkpoints")(rename_checkpoints.rename_checkpoints)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 
 

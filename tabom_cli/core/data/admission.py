@@ -1,7 +1,7 @@
 """Decide about one row of a trajectory file: build it, check it, filter it, count it.
 
 Strict where the release was silently wrong. Knows one row at a time; does not read files.
-Source: methods.md A.1, A.2, A.4.
+Source: the loader of the original release.
 """
 
 from __future__ import annotations

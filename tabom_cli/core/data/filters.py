@@ -1,6 +1,6 @@
 """The alias forms of the original release's rows, and which rows a run trains on.
 
-Source: methods.md A.1 and A.2. Knows single rows; does not read files.
+Source: the loader of the original release. Knows single rows; does not read files.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def non_ltr_positions(
             because end-of-text tails are decoded early and would flood the list.
         scope: `content` or `all` positions.
 
-    Source: methods.md A.1, the recommended definition; the release does not define its own.
+    Source: our definition; the release does not say how it made its own.
     """
     stop = len(decoding_order) if scope == "all" or length is None else length
     found, latest = [], -1

@@ -2,7 +2,7 @@
 
 Pure functions on rows. Knows no file, no tokenizer and no tensor library; statistics of an order look
 at content positions only (up to the first end token), because end-of-text tails are decoded early and
-in bulk. Source: field.md T1, T2, T7.
+in bulk. Source: Dream issues 56 and 72.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """Read trajectory files: rows of the original release in every alias form, and our own richer ones.
 
 Strict where the release was silently wrong; every row that is left out is counted with its reason.
-Knows files and rows; no tokenizer, no tensor. Source: methods.md A.1, A.2, A.4.
+Knows files and rows; no tokenizer, no tensor. Source: the loader of the original release.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tabom_cli.core.data.admission import LoadReport, OnMissingOrder, Rules, admit
 from tabom_cli.core.data.filters import MethodFilter, RowFault, resolve_method_filter
@@ -21,7 +23,9 @@ from tabom_cli.core.data.records import (
     non_ltr_positions,
 )
 from tabom_cli.core.data.writer import Identity, TrajectoryWriter
-from tabom_cli.core.errors import DataError
+from tabom_cli.core.errors import DataError, RunError
+from tabom_cli.core.files import os_errors
+from tabom_cli.core.jsonl import JsonlWriter
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -34,6 +38,7 @@ __all__ = [
     "non_ltr_positions",
     "read_trajectories",
     "resolve_method_filter",
+    "write_trajectories",
 ]
 
 
@@ -106,6 +111,30 @@ def read_trajectories(
     faults.raise_if_any(_fault_hint(faults))
     _check_not_empty(path, rows, report)
     return rows, report
+
+
+def write_trajectories(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows to a new JSONL file, whole or not at all; rows may be made while it grows.
+
+    Args:
+        path: New file.
+        rows: Plain values.
+
+    Raises:
+        RunError: The file exists, the disk is full, or the place cannot be written.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists and is not overwritten", "choose another file name")
+    partial = path.with_name(f".{path.name}.writing")
+    partial.unlink(missing_ok=True)
+    try:
+        with JsonlWriter(partial) as lines:
+            for row in rows:
+                lines.write(row)
+        with os_errors(path):
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_exists(path: Path | str, source: str | None, recipe: str | None) -> None:

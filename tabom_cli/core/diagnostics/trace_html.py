@@ -225,12 +225,18 @@ def _token(answer: TracedAnswer, index: int, num_steps: int, top_entropy: float)
     )
 
 
-def _colours(name: str, share: float) -> str:
-    """CSS variables of the background at a share in [0, 1] of the ramp, and of readable ink on it."""
+def ramp(share: float) -> tuple[int, int, int]:
+    """Red, green and blue (0 to 255) at a share in [0, 1] of the ramp, light first."""
     share = min(max(share, 0.0), 1.0)
     start, end, part = (
         (_LIGHT, _MIDDLE, 2 * share) if share < 0.5 else (_MIDDLE, _DARK, 2 * share - 1)
     )
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(start, end, strict=True))
+    return red, green, blue
+
+
+def _colours(name: str, share: float) -> str:
+    """CSS variables of the background at a share in [0, 1] of the ramp, and of readable ink on it."""
+    red, green, blue = ramp(share)
     ink = "#fff" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "#1c1c1c"
     return f"--{name}:rgb({red} {green} {blue});--{name}i:{ink};"

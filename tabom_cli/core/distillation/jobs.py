@@ -100,7 +100,7 @@ def method_name(strategy: str) -> str:
 def decode_warnings(config: DecodeConfig) -> list[str]:
     """Decode settings that make a recorded order say little; empty when there are none.
 
-    Source: field.md T1: at temperature 0.1 and top-p 0.9 most positions become one-hot, their
+    Source: Dream issues 56 and 72: at temperature 0.1 and top-p 0.9 most positions become one-hot, their
     entropies tie at 0, and the tie-break by position makes the order left to right.
     """
     tempered = 0.0 < config.temperature < 1.0 and config.confidence_temperature is None

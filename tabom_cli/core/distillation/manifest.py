@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,30 @@ from tabom_cli.core.data.records import SCHEMA_VERSION, stable_hash
 from tabom_cli.core.data.writer import Identity
 from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.distillation.jobs import Job, Shard
+from tabom_cli.core.errors import DataError
 
 
 def manifest_path(output: Path) -> Path:
     """`trajectories.jsonl` has `trajectories.manifest.json` beside it."""
     return output.with_name(f"{output.name.removesuffix('.jsonl')}.manifest.json")
+
+
+def read_manifest(output: Path) -> Mapping[str, Any] | None:
+    """The manifest beside a trajectory file, None when there is none.
+
+    Raises:
+        DataError: The file there is no manifest of a distillation.
+    """
+    place = manifest_path(output)
+    if not place.is_file():
+        return None
+    try:
+        values = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON: {error}") from error
+    if not isinstance(values, dict) or "all_ids_hash" not in values:
+        raise DataError(f"{place}: not a manifest of tabom distill")
+    return values
 
 
 def ids_hash(jobs: Sequence[Job]) -> str:

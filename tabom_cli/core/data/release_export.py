@@ -1,0 +1,136 @@
+"""Our rows in the original release's form, and the card of a data set for the Hub.
+
+Knows rows, statistics and the manifest beside a file; writes text only. Source of the form: methods.md
+A.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tabom_cli.core.data.records import Trajectory
+from tabom_cli.core.data.stats import TrajectoryStats
+
+RELEASE_KEYS = (
+    "prompt",
+    "response",
+    "method",
+    "response_token_ids",
+    "decoding_order",
+    "non_ltr_positions",
+    "data_source",
+)
+UNKNOWN = "not known to tabom; check before you publish"
+_MODEL_LICENCES = {
+    "Dream-org/Dream-v0-Instruct-7B": "apache-2.0",
+    "GSAI-ML/LLaDA-8B-Instruct": "mit",
+}
+_PROMPT_LICENCES = {
+    "mixchain_z_prm12k": "apache-2.0 (horseee/MixChain-Z-PRM12K)",
+    "ling_coder_sft": "apache-2.0 (inclusionAI/Ling-Coder-SFT)",
+    "gsm8k_train": "mit (GSM8K)",
+    "mbpp_train": "cc-by-4.0 (MBPP)",
+}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+def release_row(row: Trajectory) -> dict[str, Any]:
+    """The columns that the original's loader knows; `method` and `data_source` are left out when null."""
+    values = row.model_dump(mode="json", include=set(RELEASE_KEYS))
+    return {key: values[key] for key in RELEASE_KEYS if values[key] is not None}
+
+
+def dataset_card(
+    *,
+    name: str,
+    stats: TrajectoryStats,
+    manifest: Mapping[str, Any] | None,
+    models: Sequence[str],
+    licence: str | None = None,
+) -> str:
+    """README.md of a Hub data set: front matter, counts, decode configuration, licences, warnings.
+
+    Args:
+        name: Title.
+        stats: Of exactly the rows that are published.
+        manifest: The JSON that `tabom distill` wrote beside the file; None when there is none.
+        models: Models that answered, as the rows name them.
+        licence: Licence of the data set; None writes `other` and says what to check.
+    """
+    distill = (manifest or {}).get("distill") or {}
+    front = {
+        "license": licence or "other",
+        "task_categories": ["text-generation"],
+        "tags": ["diffusion-language-model", "decoding-trajectories", "tabom"],
+        "size_categories": [next((s for limit, s in _SIZES if stats.num_rows < limit), "n>1M")],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/train.jsonl"}],
+            }
+        ],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {name}",
+        "Answers of a masked diffusion language model with the order in which it decoded them, one JSON "
+        "object per line. `decoding_order[i]` is the 0-based forward pass that revealed response token "
+        "i, -1 for never; `decoding_entropy[i]` the raw entropy in nats just before.",
+        "## Counts",
+        _table(("what", "value"), _counts(stats)),
+    ]
+    warnings = stats.warnings()
+    if warnings:
+        parts += ["## Know before you train", "\n".join(f"- {text}" for text in warnings)]
+    parts += ["## How it was decoded", _decode(distill, manifest)]
+    parts += ["## Licences", _licences(distill, models, licence)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _counts(stats: TrajectoryStats) -> list[tuple[str, str]]:
+    rows = [("rows", f"{stats.num_rows:,}"), ("prompts", f"{stats.num_groups:,}")]
+    rows += [(f"verdict {name}", f"{count:,}") for name, count in stats.verdicts.items()]
+    rows += [(f"method {name}", f"{count:,}") for name, count in stats.methods.items()]
+    return [
+        *rows,
+        ("answer tokens, mean", f"{stats.content_tokens.mean:.1f}"),
+        ("tokens per step, mean", f"{stats.tokens_per_step.mean:.2f}"),
+        ("Kendall tau of order and position, mean", f"{stats.kendall_tau.mean:.3f}"),
+        ("positions that share their step", f"{stats.share_tied:.1%}"),
+    ]
+
+
+def _decode(distill: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> str:
+    decode = distill.get("decode")
+    if not decode or manifest is None:
+        return "Not recorded: the file has no manifest of `tabom distill` beside it."
+    facts = {
+        key: manifest.get(key)
+        for key in ("model", "adapter", "weights_hash", "decode_hash", "template_hash", "seed")
+    }
+    facts |= {"num_samples": distill.get("num_samples"), "verifier": distill.get("verifier")}
+    text = json.dumps({**facts, "decode": decode}, indent=2)
+    return f"```json\n{text}\n```"
+
+
+def _licences(distill: Mapping[str, Any], models: Sequence[str], licence: str | None) -> str:
+    rows = [("this data set", licence or UNKNOWN)]
+    for model in models:
+        name = model.partition("@")[0]
+        rows.append((f"model {name}", _MODEL_LICENCES.get(name, UNKNOWN)))
+    prompts = distill.get("prompts") or {}
+    if prompts.get("generate"):
+        rows.append(("prompts", "generated by tabom (apache-2.0)"))
+    else:
+        preset = prompts.get("preset")
+        rows.append(("prompts", _PROMPT_LICENCES.get(str(preset), UNKNOWN)))
+    return _table(("part", "licence"), rows)
+
+
+def _table(columns: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
+    lines = [f"| {columns[0]} | {columns[1]} |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {key} | {value} |" for key, value in rows)])
