@@ -18,6 +18,8 @@ from tabom_cli.core.errors import EnvironmentNotReady, UsageError
 from tabom_cli.core.evaluation.records import Request, make_request
 from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
+_CHECKERS = "lm_eval.tasks.ifeval.instructions"
+
 CompletionSource = Callable[[Sequence[Request]], Sequence[str]]
 """Answers requests in their order: from a file, a lookup table or a sampler."""
 
@@ -41,7 +43,7 @@ def quiet() -> Iterator[None]:
     def plain(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
         return items
 
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", _CHECKERS)]
     levels = [logger.level for logger in loggers]
     with ExitStack() as stack:
         for target, name, value in (
@@ -51,7 +53,8 @@ def quiet() -> Iterator[None]:
         ):
             stack.enter_context(mock.patch.object(target, name, value))
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            # The checkers report every answer without a language, random models make many.
+            logger.setLevel(logging.CRITICAL if logger.name == _CHECKERS else logging.ERROR)
         bars_were_on = not datasets.are_progress_bars_disabled()
         datasets.disable_progress_bars()
         try:
