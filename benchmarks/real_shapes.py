@@ -627,10 +627,13 @@ def drop_cache(paths: list[Path]) -> bool:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """What `tabom train` sets, and back; written out here for machines without typer and rich."""
-    torch.use_deterministic_algorithms(wanted)
-    torch.utils.deterministic.fill_uninitialized_memory = not wanted
-    torch.backends.cuda.enable_cudnn_sdp(not wanted)
+    """What `tabom train` sets, and back."""
+    from tabom_cli.core.training.run import set_deterministic as strict
+
+    strict(wanted)
+    if not wanted:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cuda.enable_cudnn_sdp(True)
 
 
 def run_tests() -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""`tabom generate`: the answer as text, as rows, and drawn while it is denoised."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tabom_cli import console
+from tabom_cli.console_denoise import UNDECIDED, DenoiseDisplay, step_style
+from tabom_cli.core.data.trajectory import read_trajectories
+from tabom_cli.core.errors import RunError, TabomError, UsageError
+from tabom_cli.core.models.config import LoraConfig, ModelConfig
+from tabom_cli.core.models.export import save_model
+from tabom_cli.core.models.load import load_model
+from tabom_cli.main import app
+
+DECODE = ("--recipe", "tiny", "--set", "eval.decode={steps: 8, max_new_tokens: 8, schedule: even}")
+
+
+def generate(*arguments: str, stdin: str | None = None) -> str:
+    outcome = CliRunner().invoke(app, ["generate", *arguments], input=stdin)
+    if isinstance(outcome.exception, TabomError):
+        raise outcome.exception
+    assert outcome.exception is None, outcome.output
+    return outcome.stdout
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A random base whose answers depend on the prompt, and an adapter that changes them."""
+    base, adapter = (tmp_path_factory.mktemp(f"generate_{name}") for name in ("base", "adapter"))
+    model = load_model(ModelConfig(path="tiny", init="random", dtype="float32"))
+    with torch.no_grad():
+        model.network.lm_head.weight.mul_(30)  # type: ignore[union-attr,operator]
+    save_model(model, base)
+    tuned = load_model(ModelConfig(path=str(base), dtype="float32"), lora=LoraConfig(rank=2))
+    with torch.no_grad():
+        for name, weight in tuned.network.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    save_model(tuned, adapter)
+    return str(base), str(adapter)
+
+
+def test_off_a_terminal_the_answer_is_plain_text_on_stdout(models: tuple[str, str]) -> None:
+    out = generate(models[0], "--prompt", "add 1 and 2", *DECODE)
+    assert "\x1b" not in out
+    assert out == generate(models[0], "--prompt", "-", *DECODE, stdin="add 1 and 2")
+    assert out != generate(models[1], "--prompt", "add 1 and 2", *DECODE)
+
+
+def test_a_file_of_prompts_becomes_trajectory_rows_in_its_order(
+    models: tuple[str, str], tmp_path: Path
+) -> None:
+    prompts, output = tmp_path / "prompts.jsonl", tmp_path / "new" / "rows.jsonl"
+    texts = [f"add {n} and {n}" + " please" * (5 - n) for n in range(5)]
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    few = (*DECODE, "--set", "eval.decode.batch_size=2")
+    out = generate(models[1], "--prompts", str(prompts), *few, "--output", str(output))
+    assert out.splitlines()[-1] == str(output)
+    rows, _ = read_trajectories(output, needs_order=True, needs_ids=True, response_length=8)
+    assert [row.prompt for row in rows] == texts
+    for row in rows:
+        assert sorted(row.decoding_order or ()) == list(range(8))
+        assert row.adapter == models[1]
+        assert row.verdict == "unverified"
+    printed = generate(models[1], "--prompts", str(prompts), *DECODE)
+    again = [json.loads(line) for line in printed.splitlines()]
+    assert [row["response_token_ids"] for row in again] == [r.response_token_ids for r in rows]
+    with pytest.raises(RunError, match="exists"):
+        generate(models[1], "--prompts", str(prompts), *few, "--output", str(output))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        ("entropy", "{}"),
+        ("random", "{}"),
+        ("threshold", "{}"),
+        ("factor", "{}"),
+        ("credit", "{}"),
+        ("hierarchical", "{}"),
+    ],
+)
+def test_any_strategy_answers(strategy: str, options: str, models: tuple[str, str]) -> None:
+    changes = (
+        f"eval.decode={{strategy: {strategy}, steps: 8, max_new_tokens: 8, options: {options}}}"
+    )
+    assert generate(models[0], "--recipe", "tiny", "--prompt", "add", "--set", changes)
+
+
+def test_a_terminal_shows_every_step(
+    models: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    terminal = Console(
+        file=screen, force_terminal=True, width=70, color_system="truecolor", highlight=False
+    )
+    monkeypatch.setattr(console, "_stdout", terminal)
+    generate(models[0], "--prompt", "add 1 and 2", *DECODE)
+    drawn = screen.getvalue()
+    left = [drawn.count(f"step {step + 1}, {7 - step} masked") for step in range(7)]
+    assert all(left)
+    assert "8 steps" in drawn
+    assert UNDECIDED not in drawn.rpartition("masked")[2]
+
+
+def test_positions_keep_the_colour_of_the_step_that_decided_them() -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=70, color_system="truecolor")
+    display = DenoiseDisplay("abc".__getitem__, num_steps=2, console=terminal, titles={"r": "Why?"})
+    states = [(0, [0, 1, 2], [True, False, True]), (1, [0, 1, 2], [False, False, False])]
+    with display:
+        for step, tokens, masked in states:
+            display.before_reveal(_view(step, tokens, [True] * 3))
+            display.after_reveal(_view(step, tokens, masked))
+        final = display._picture([0, 1, 2], 1)
+    assert final.plain.startswith("abc\n")
+    styles = {final.plain[span.start : span.end]: str(span.style) for span in final.spans}
+    assert styles["b"] == step_style(0.0)
+    assert styles["a"] == styles["c"] == step_style(1.0)
+    assert "Why?" in screen.getvalue()
+
+
+def _view(step: int, tokens: list[int], masked: list[bool]) -> Any:
+    return SimpleNamespace(
+        request_ids=("r",),
+        step_B=torch.tensor([step]),
+        canvas_BT=torch.tensor([tokens]),
+        masked_BT=torch.tensor([masked]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        (("tiny",), UsageError, "either --prompt"),
+        (("tiny", "--prompt", "a", "--prompts", "b"), UsageError, "either --prompt"),
+        (("tiny", "--prompt", "  "), UsageError, "empty"),
+        (("tiny", "--prompts", "nothing.jsonl"), TabomError, "nothing.jsonl"),
+        (("no/where/at/all", "--prompt", "a"), TabomError, "no such folder"),
+        (("tiny", "--prompt", "a", "--set", "eval.decode.strategy=nope"), TabomError, "nope"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(
+    arguments: tuple[str, ...], kind: type[TabomError], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        generate(*arguments)
