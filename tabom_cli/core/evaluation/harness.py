@@ -1,11 +1,12 @@
 """The only place that drives lm-eval: it builds tasks, renders prompts and scores answers.
 
 Relies on names inside lm-eval that its version range in pyproject.toml pins: `_yaml_loader`, and
-the three calls that `quiet` replaces. Knows neither models nor files; answers come from a callable.
+the calls that `quiet` replaces. Knows neither models nor files; answers come from a callable.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,21 +36,25 @@ def quiet() -> Iterator[None]:
 
     Its evaluator asks git for a revision (which complains outside a repository) and runs torch's
     environment report (seconds of subprocesses); its progress bars ignore our console.
+    It also compiles each template anew for every row, most of its time, so those are kept.
     """
     import datasets
     import lm_eval.api.task
     import lm_eval.evaluator
+    import lm_eval.utils
 
     def plain(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
         return items
 
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", _CHECKERS)]
+    templates = lm_eval.utils.env
     levels = [logger.level for logger in loggers]
     with ExitStack() as stack:
         for target, name, value in (
             (lm_eval.evaluator, "get_git_commit_hash", lambda: None),
             (lm_eval.evaluator, "add_env_info", lambda storage: None),
             (lm_eval.api.task, "tqdm", plain),
+            (templates, "from_string", functools.lru_cache(maxsize=256)(templates.from_string)),
         ):
             stack.enter_context(mock.patch.object(target, name, value))
         for logger in loggers:
