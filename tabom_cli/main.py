@@ -12,6 +12,7 @@ import typer
 from tabom_cli import __version__, console
 from tabom_cli.commands import (
     data,
+    data_pull,
     distill,
     doctor,
     evaluate,
@@ -62,6 +63,7 @@ app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("rename-checkpoints")(rename_checkpoints.rename_checkpoints)
+data.app.command("pull")(data_pull.pull)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 
