@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,3 +158,20 @@ def test_what_cannot_be_answered_is_refused(
 ) -> None:
     with pytest.raises(kind, match=text):
         generate(*arguments)
+
+
+def test_generating_imports_no_harness(models: tuple[str, str]) -> None:
+    source = """
+        import sys
+        from tabom_cli.main import app
+        app(["generate", *sys.argv[1:]], standalone_mode=False)
+        found = [name for name in ("datasets", "lm_eval", "pandas") if name in sys.modules]
+        print("imported", found, file=sys.stderr)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source), models[0], "--prompt", "add", *DECODE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "imported []" in done.stderr
