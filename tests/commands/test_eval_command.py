@@ -372,3 +372,60 @@ def test_two_processes_give_the_samples_of_one(
         name = f"samples_{task}.jsonl"
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
     assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "results.json")
+
+
+@pytest.fixture
+def small_llada(tmp_path: Path) -> Path:
+    """A LLaDA of small shape with random weights and the embedded tokenizer."""
+    from safetensors.torch import save_file
+
+    from tabom_cli.core.models.footprint import parameter_shapes
+
+    tiny = json.loads((tiny_path() / "config.json").read_text())
+    names = ("vocab_size", "mask_token_id", "pad_token_id", "eos_token_id")
+    config = {name: tiny[name] for name in names} | {
+        "model_type": "llada",
+        "architectures": ["LLaDAModelLM"],
+        "embedding_size": tiny["vocab_size"],
+        "d_model": 32,
+        "mlp_hidden_size": 48,
+        "n_layers": 2,
+        "n_heads": 4,
+        "n_kv_heads": 4,
+        "rope_theta": 10000.0,
+        "weight_tying": False,
+    }
+    folder = tmp_path / "llada"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(shape, generator=generator) * 0.3
+        for name, shape in parameter_shapes(config).items()
+    }
+    save_file(weights, folder / "model.safetensors")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_path() / name, folder / name)
+    return folder
+
+
+def test_a_small_llada_takes_its_own_presets(
+    small_llada: Path, fixtures: Path, tmp_path: Path
+) -> None:
+    run(
+        *(small_llada, "gsm8k_cot", "minerva_math500", "ifeval", "--recipe", "tiny"),
+        *("--profile", "release", "--set", "eval.decode.max_new_tokens=8"),
+        *("--set", "eval.decode.steps=8", "--set", "eval.decode.block_length=8"),
+        *("--limit", "2", "--data-dir", fixtures / "benchmarks", "--output", tmp_path / "o"),
+    )
+    found = results(tmp_path / "o")
+    strategies = {task: entry["decode"]["strategy"] for task, entry in found.items()}
+    assert strategies == {
+        "gsm8k_cot": "low_confidence",
+        "minerva_math500": "low_confidence",
+        "ifeval": "entropy",
+    }
+    assert {entry["family"] for entry in found.values()} == {"llada"}
+    assert "nltk" in found["ifeval"]["remarks"]["sentence splitter"]
+    assert "decode.block_length" not in found["gsm8k_cot"]["settings"]["overridden"]
+    assert found["ifeval"]["settings"]["overridden"]["decode.block_length"]["preset"] == 512
