@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-all format lint types imports docs docs-check smoke compat check clean
+.PHONY: help install demo soak test test-all format lint types imports docs docs-check smoke compat check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 
 demo: $(STAMP) ## See TABOM happen: distil, train, evaluate and measure a small model (under 8 minutes)
 	@$(BIN)/python benchmarks/demo.py
+
+soak: $(STAMP) ## Kill a distillation of 5,000 prompts 20 times and compare it with an undisturbed one
+	@$(BIN)/python benchmarks/soak.py
 
 test: $(STAMP) ## Run the tests (without the slow, GPU and network ones)
 	$(BIN)/python -m pytest
