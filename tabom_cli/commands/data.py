@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Inspect, merge, import and export trajectory files.",
+    epilog="Example: tabom data stats asset:examples.jsonl",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

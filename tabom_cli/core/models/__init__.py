@@ -5,6 +5,7 @@ SHARED_MODULES = (
     "checks",
     "config",
     "export",
+    "fingerprint",
     "footprint",
     "layers",
     "load",

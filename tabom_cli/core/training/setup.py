@@ -16,7 +16,6 @@ from tabom_cli.core.errors import DataError
 from tabom_cli.core.models import export
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
-from tabom_cli.core.models.layers import enable_gradient_checkpointing
 from tabom_cli.core.models.load import load_model
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 from tabom_cli.core.rundir import RunDir, atomic_folder
@@ -71,6 +70,9 @@ def build_job(
     progress(ProgressEvent("message", text=f"loading {sections.model.path} on {device}"))
     model = load_model(sections.model, lora=sections.lora, device=device, seed=sections.seed)
     if sections.train.gradient_checkpointing:
+        # Imports transformers, which a dry run does without.
+        from tabom_cli.core.models.layers import enable_gradient_checkpointing
+
         enable_gradient_checkpointing(model.network)
     rows, report = load_rows(
         sections.data,
