@@ -3,7 +3,7 @@
 Knows the one-position shift (`hidden` is aligned, `forward` is not) and nothing about decoding or
 losses. No remote code.
 
-Source: models.md of the project's specification, measured against the upstream module under
+Source: measured against the upstream module under
 transformers 4.46.2. Shape letters: B batch, L sequence, D hidden width, E head width, V logits width.
 """
 

@@ -4,7 +4,7 @@ Position i of its logits predicts token i, so `hidden` needs no shift. Knows not
 losses. No remote code. The name `ff_out` exists twice: in every block (down projection) and on the
 transformer (the head).
 
-Source: models.md of the project's specification, measured against the later upstream module (2-D
+Source: measured against the later upstream module (2-D
 masks honoured) under transformers 4.46.2. Shape letters as in `dream.py`.
 """
 

@@ -41,7 +41,7 @@ def render_prompt(
         Ids. With `head`, decoding the cut text and encoding it again can make the result a few tokens
         longer than `max_length`.
 
-    Source: the release's prompt tokenisation, methods.md A.3.
+    Source: the release's prompt tokenisation.
     """
     messages = _messages(prompt)
     if max_length is not None and keep == "head":

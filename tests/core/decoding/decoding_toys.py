@@ -125,7 +125,7 @@ def kept_order(logits: Sequence[float]) -> list[int]:
 def plain_decode(
     policy: ToyPolicy, request: DecodeRequest, config: DecodeConfig
 ) -> tuple[DecodeResult, list[list[int]]]:
-    """The sampler of methods.md H.1 and H.2, one row and one position at a time.
+    """The Dream sampler with its record, one row and one position at a time.
 
     Returns the result (num_forwards counts steps that revealed something) and the canvas after each
     step. Only schedules, K and threshold with the certainties of Dream and LLaDA's low_confidence.

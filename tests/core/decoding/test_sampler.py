@@ -247,7 +247,7 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_tempered_and_filtered_ranking_is_degenerate_and_the_raw_one_is_not() -> None:
-    """T1 of field.md: at T = 0.1 and top-p 0.9 most entropies are exactly 0 and ties decide."""
+    """Dream issue 72: at T = 0.1 and top-p 0.9 most entropies are exactly 0 and ties decide."""
     generator = torch.Generator().manual_seed(2)
     table = torch.randn(64, VOCABULARY, generator=generator) * 1.5
     candidates = {}

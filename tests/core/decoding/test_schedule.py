@@ -32,7 +32,7 @@ def counts(**settings: Any) -> list[int]:
 
 @pytest.mark.parametrize("length", [256, 512, 768])
 def test_dreams_schedule_with_steps_equal_to_length(length: int) -> None:
-    """methods.md H.2, computed there from the original: first step empty, two at the last."""
+    """As computed from the original: first step empty, two at the last."""
     assert counts(steps=length, max_new_tokens=length) == [0] + [1] * (length - 2) + [2]
 
 

@@ -137,7 +137,7 @@ def test_hierarchical_takes_one_of_each_run_and_the_overall_best() -> None:
 
 
 def dense_credit(history: list[Tensor], decay: float, exponent: float, weight: float) -> Tensor:
-    """The (N, V) table of methods.md H.4, one forward after the other; fused logits of the last."""
+    """The (N, V) table of credit decoding, one forward after the other; fused logits of the last."""
     credit = torch.zeros_like(history[0])
     for logits in history:
         credit *= decay
