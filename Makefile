@@ -26,7 +26,7 @@ soak: $(STAMP) ## Kill a distillation of 5,000 prompts 20 times and compare it w
 	@$(BIN)/python benchmarks/soak.py
 
 test: $(STAMP) ## Run the tests (without the slow, GPU and network ones)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## Run the slow tests too
 	$(BIN)/python -m pytest -m "not gpu and not network"
@@ -59,7 +59,7 @@ compat: $(STAMP) ## Test the model files with the oldest supported transformers 
 	.ci/compat
 
 check: lint types imports docs-check smoke compat ## Everything that CI runs
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(MAKE) test PYTEST_ARGS="--cov --cov-report=term:skip-covered --cov-fail-under=90"
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
