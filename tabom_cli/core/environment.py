@@ -116,7 +116,7 @@ def check_sandbox(*, needed: bool) -> Check:
 def check_disk(path: Path | str, *, needed: int = GIB) -> Check:
     """Whether the disk of a folder, which need not exist, has so many bytes free."""
     free = free_bytes(path)
-    detail = f"{free / GIB:.1f} GiB free for {Path(path).absolute()}, {_size(needed)} needed"
+    detail = f"{free / GIB:.1f} GiB free for {Path(path).absolute()}, {size_text(needed)} needed"
     if free >= needed:
         return Check("disk", "pass", detail)
     return Check("disk", "fail", detail, "free space, or --set train.output_dir=/another/disk")
@@ -140,6 +140,11 @@ def available_memory() -> int | None:
     except (OSError, ValueError):
         pass  # No second generation of control groups: there is no limit to know.
     return min(values)
+
+
+def size_text(value: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{value / GIB:.1f} GiB" if value >= GIB / 10 else f"{value / 2**20:.0f} MiB"
 
 
 def _check_package(requirement: Requirement) -> Check:
@@ -181,7 +186,3 @@ def _check_gpu(index: int) -> Check:
     if major < 8:
         return Check(f"GPU {index}", "warning", f"{detail}; it has no fast bfloat16", None)
     return Check(f"GPU {index}", "pass", detail)
-
-
-def _size(value: int) -> str:
-    return f"{value / GIB:.1f} GiB" if value >= GIB / 10 else f"{value / 2**20:.0f} MiB"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabom_cli.core.environment import GIB, Check, available_memory, check_disk
+from tabom_cli.core.environment import GIB, Check, available_memory, check_disk, size_text
 from tabom_cli.core.errors import TabomError, UsageError
 from tabom_cli.core.models import footprint
 from tabom_cli.core.models.checks import check_adapter, check_checkpoint, checkpoint_bytes
@@ -90,7 +90,7 @@ def check_model(model: ModelConfig) -> tuple[Source | None, list[Check]]:
     except TabomError as error:
         fix = "pip install --force-reinstall tabom" if model.path == "tiny" else error.hint
         return source, [Check("weights", "fail", _one_line(error.message), fix)]
-    detail = f"{source.folder}: {len(shapes)} tensors, {size / GIB:.2f} GiB in {len(files)} files"
+    detail = f"{source.folder}: {len(shapes)} tensors, {size_text(size)} in {len(files)} files"
     return source, [Check("weights", "pass", detail)]
 
 
