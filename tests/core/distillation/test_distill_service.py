@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,17 +176,25 @@ def test_processes_share_a_queue_and_merge_to_the_file_of_one(
 def test_a_slow_process_leaves_its_share_to_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow_or_fast(*args: object, **options: object) -> object:
+    others_done = threading.Event()
+
+    def slow_or_fast(*args: Any, **options: Any) -> Iterator[Any]:
+        results = decode(*args, **options)
         if threading.current_thread().name.endswith("_0"):
-            time.sleep(0.3)
-        return decode(*args, **options)  # type: ignore[arg-type]
+            first = next(results, None)
+            assert others_done.wait(timeout=60)
+            if first is not None:
+                yield first
+        yield from results
+        others_done.set()
 
     monkeypatch.setattr(service, "decode", slow_or_fast)
     config = toy_config(num_problems=20, batch_size=1)
     reports = run_together(tmp_path / "t.jsonl", config, world_size=2)
     made = sorted(report.num_made for report in reports)
+    # The slow one holds at most the row it decodes, the next of its batch and the one read ahead.
     assert sum(made) == 40
-    assert made[0] < 15
+    assert made[0] <= 3
 
 
 def test_shards_are_parts_that_differ_by_one_row_at_most(tmp_path: Path) -> None:

@@ -13,7 +13,18 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "soak.py"
 def test_a_distillation_killed_at_random_moments_gives_exactly_the_rows_of_one_left_alone(
     tmp_path: Path,
 ) -> None:
-    arguments = ["--prompts", "60", "--kills", "4", "--batch-size", "4", "--keep", str(tmp_path)]
+    arguments = [
+        "--prompts",
+        "60",
+        "--kills",
+        "4",
+        "--batch-size",
+        "4",
+        "--max-new-tokens",
+        "12",
+        "--keep",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False
     )
