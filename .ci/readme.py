@@ -52,7 +52,9 @@ def recipe_keys() -> str:
 
     rows = [row for row in _keys(Recipe, "") if not row[0].startswith("objective")]
     for name in plugins.names("objective"):
-        rows += [(f"{key} ({name})", *rest) for key, *rest in _keys(objective_config(name), "objective.")]
+        rows += [
+            (f"{key} ({name})", *rest) for key, *rest in _keys(objective_config(name), "objective.")
+        ]
     lines = ["| key | default | meaning |", "|---|---|---|"]
     lines += [f"| `{key}` | {default} | {text} |" for key, default, text in rows]
     return "\n".join(lines)
@@ -88,7 +90,10 @@ def demo_table() -> str:
         difference = 100 * (values[-1]["accuracy"] - values[0]["accuracy"])
         scores = " | ".join(f"{v['tds']:.3f}" for v in values)
         lines.append(f"| {task} | {' | '.join(shown)} | {difference:+.2f} | {scores} |")
-    lines += ["", f"{run['num_problems']:,} problems per cell, {run['device']}, {run['date']}: `{run['command']}`"]
+    lines += [
+        "",
+        f"{run['num_problems']:,} problems per cell, {run['device']}, {run['date']}: `{run['command']}`",
+    ]
     return "\n".join(lines)
 
 
@@ -141,4 +146,6 @@ def _default(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, tuple):
         value = list(value)
-    return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
+    return (
+        f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
+    )

@@ -43,7 +43,9 @@ def main() -> None:
     reason = why_unavailable()
     if reason:
         tasks.remove("functions")
-        console.print(f"The sandbox does not work here ({reason}): generated code is not run and the functions task is left out.")
+        console.print(
+            f"The sandbox does not work here ({reason}): generated code is not run and the functions task is left out."
+        )
     console.print(
         "A masked diffusion language model of 2.5 million parameters answers questions; its decoding\n"
         "order is recorded, verified answers train it with the ranking loss (TABOM), and the change is\n"
@@ -52,8 +54,18 @@ def main() -> None:
     rows = f"data.path={folder}/trajectories.jsonl"
     step("1. The model answers countdown problems; its decoding order is recorded and checked.")
     tabom("distill", "--recipe", "tiny", "--set", rows)
-    step("2. Verified answers train it. Beside the fresh ones: 2,823 rows distilled beforehand on a GPU.")
-    output = tabom("train", "--recipe", "tiny", "--set", rows, "--set", f"train.output_dir={folder}/checkpoints")
+    step(
+        "2. Verified answers train it. Beside the fresh ones: 2,823 rows distilled beforehand on a GPU."
+    )
+    output = tabom(
+        "train",
+        "--recipe",
+        "tiny",
+        "--set",
+        rows,
+        "--set",
+        f"train.output_dir={folder}/checkpoints",
+    )
     final = output.strip().splitlines()[-1]
     step("3. Base and result answer the same test problems.")
     common = ["--recipe", "tiny", "--tds", "--limit", str(arguments.problems)]
@@ -92,8 +104,12 @@ def main() -> None:
     console.print(f"Picture:   {picture}")
     console.print(f"Took:      {seconds / 60:.1f} minutes")
     console.print(f"Next:      {tabom_path()} tds tiny {final} --recipe tiny --output {folder}/tds")
-    console.print(f"           {tabom_path()} recipes show tiny          (every setting of what you just ran)")
-    console.print(f"           {tabom_path()} train --recipe dream_prm12k --dry-run   (the same on Dream-7B)")
+    console.print(
+        f"           {tabom_path()} recipes show tiny          (every setting of what you just ran)"
+    )
+    console.print(
+        f"           {tabom_path()} train --recipe dream_prm12k --dry-run   (the same on Dream-7B)"
+    )
 
 
 def step(text: str) -> None:
@@ -107,7 +123,9 @@ def tabom(*arguments: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": str(min(os.cpu_count() or 1, 4))}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode:
-        console.print(f"tabom {arguments[0]} ended with exit code {done.returncode}; the demo stops here.")
+        console.print(
+            f"tabom {arguments[0]} ended with exit code {done.returncode}; the demo stops here."
+        )
         sys.exit(done.returncode)
     return done.stdout
 
@@ -169,13 +187,16 @@ def show(measured: dict[str, Any], title: str) -> None:
     names = list(measured["results"])
     for column in ("task", *names, "difference", *(f"TDS {name}" for name in names)):
         table.add_column(column, justify="left" if column == "task" else "right")
-    first, second = names
+    first = names[0]
     for task in measured["results"][first]:
         values = [measured["results"][name][task] for name in names]
         difference = 100 * (values[1]["accuracy"] - values[0]["accuracy"])
         table.add_row(
             label(task),
-            *(f"{100 * v['accuracy']:.1f} ({100 * v['interval_95'][0]:.1f} to {100 * v['interval_95'][1]:.1f})" for v in values),
+            *(
+                f"{100 * v['accuracy']:.1f} ({100 * v['interval_95'][0]:.1f} to {100 * v['interval_95'][1]:.1f})"
+                for v in values
+            ),
             f"{difference:+.1f}",
             *(f"{v['tds']:.3f}" for v in values),
         )
