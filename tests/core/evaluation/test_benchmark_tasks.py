@@ -16,7 +16,7 @@ from tabom_cli.core.evaluation.scores import TaskScore
 from tabom_cli.core.evaluation.sentences import sentence_splitter
 from tabom_cli.core.evaluation.tasks import code_task, humaneval_instruct, mbpp_instruct
 from tabom_cli.core.evaluation.tasks.mbpp_instruct import benchmark_rows
-from tabom_cli.core.sandbox import why_unavailable
+from tabom_cli.core.sandbox import Limits, SandboxResult, why_unavailable
 
 needs_sandbox = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 needs_benchmarks = pytest.mark.skipif(
@@ -150,6 +150,22 @@ def test_a_program_that_ends_early_or_prints_much_does_not_deceive_the_judge() -
     )
 
 
+@pytest.mark.parametrize(("load", "runs"), [(0.5, 1), (99.0, 2)])
+def test_a_timeout_counts_at_once_unless_the_machine_is_overloaded(
+    monkeypatch: pytest.MonkeyPatch, load: float, runs: int
+) -> None:
+    seen: list[str] = []
+
+    def run_python(source: str, *, limits: Limits) -> SandboxResult:
+        seen.append(source)
+        return SandboxResult("timeout", -9, "", "", limits.time_s)
+
+    monkeypatch.setattr("tabom_cli.core.sandbox.run_python", run_python)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    assert code_task.judge(f"while True: {load}") == "timeout"
+    assert len(seen) == runs
+
+
 @needs_sandbox
 def test_judge_agrees_with_a_plain_subprocess(data_dir: Path) -> None:
     for row in humaneval(data_dir):
@@ -243,6 +259,33 @@ def test_references_of_the_real_benchmarks_reach_their_known_scores(
         rows = read_jsonl(data / "gsm8k/test.jsonl")
     result, _ = scored(tmp_path, task, data, reference)
     assert (result.num_correct, result.num_total) == (correct, total)
+
+
+@needs_benchmarks
+@needs_sandbox
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "most"),
+    [("gsm8k_cot", 40), ("minerva_math500", 15), ("humaneval_instruct", 0), ("mbpp_instruct", 8)],
+)
+def test_references_of_other_problems_score_at_chance_level(
+    tmp_path: Path, task: str, most: int
+) -> None:
+    data = Path(os.environ["TABOM_DATA_DIR"])
+    empty, _ = scored(tmp_path, task, data, lambda index: "")
+    targets = {sample.doc_index: sample.target for sample in empty.samples}
+
+    def other(index: int) -> str:
+        target = targets[(index + 7) % len(targets)]
+        if task == "gsm8k_cot":
+            return f"The answer is {target.rpartition('####')[2].strip()}."
+        if task == "minerva_math500":
+            return f"Final Answer: The final answer is ${target}$. I hope it is correct."
+        return f"\n{target}\n```"
+
+    result, _ = scored(tmp_path, task, data, other)
+    assert result.num_correct is not None
+    assert result.num_correct <= most
 
 
 @needs_benchmarks
