@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 import yaml
 
 from tabom_cli import console
 from tabom_cli.core import launch
-from tabom_cli.core.recipe import LoadedRecipe, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from tabom_cli.core.recipe import LoadedRecipe, Recipe
 
 
 def launch_line(recipe: Recipe, num_processes: int | None) -> tuple[list[str], int]:
@@ -86,7 +88,7 @@ def recipe_of(checkpoint: str, recipe: str | None, overrides: list[str] | None) 
     The one that was named; else the resolved recipe saved beside the weights; else the shipped recipe
     that a parent folder is named after; else a recipe of the same base model.
     """
-    from tabom_cli.core.recipe import list_recipes
+    from tabom_cli.core.recipe import list_recipes, load_recipe
 
     shipped = {summary.name: summary for summary in list_recipes()}
     if recipe is None:
