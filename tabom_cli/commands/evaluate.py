@@ -265,7 +265,7 @@ def _compare(first: Path, second: Path) -> None:
 
 
 def _show_dry_run(loaded: LoadedRecipe, jobs: list[EvalJob], num_processes: int | None) -> None:
-    from tabom_cli.core.evaluation.job import dry_run_rows
+    from tabom_cli.core.evaluation.dry_run import dry_run_rows
 
     command, processes = runs.launch_line(loaded.recipe, num_processes)
     options.show_resolved(loaded)

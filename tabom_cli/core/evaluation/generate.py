@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.decoding.scheduler import DecodeRequest, DecodeResult
@@ -23,6 +23,7 @@ from tabom_cli.core.evaluation.identity import (
     part_hashes,
     weights_hash,
 )
+from tabom_cli.core.evaluation.observers import TracingObserver
 from tabom_cli.core.evaluation.records import (
     Completion,
     CompletionsHeader,
@@ -38,30 +39,6 @@ from tabom_cli.core.models.template import render_prompt, template_hash
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
 AnswerEnd = Literal["turn", "eos"]
-
-
-class StoredTrace(Protocol):
-    """What an observer saw of one row."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for the completions file."""
-        ...
-
-
-class TracingObserver(Protocol):
-    """A decoding observer that can hand out what it saw of one row, by request id."""
-
-    def before_reveal(self, view: Any) -> None:
-        """Called before tokens are revealed."""
-        ...
-
-    def after_reveal(self, view: Any) -> None:
-        """Called after tokens were revealed."""
-        ...
-
-    def trace(self, request_id: str) -> StoredTrace:
-        """What was seen of a finished row, and forget it."""
-        ...
 
 
 @dataclass(frozen=True)
