@@ -129,11 +129,7 @@ def plan_job(
 
 
 def write_requests(job: EvalJob) -> None:
-    """Render all prompts with lm-eval into the job's requests files.
-
-    Raises:
-        DataError: The data folder lacks a file or has other columns.
-    """
+    """Render all prompts with lm-eval into the job's requests files."""
     from tabom_cli.core.evaluation.requests import build_requests
 
     for group in job.groups:
@@ -176,11 +172,7 @@ def check_scoring(job: EvalJob) -> None:
 
 
 def check_folder(job: EvalJob, model: DiffusionLM) -> None:
-    """Refuse a folder that holds answers of another model, even to other tasks.
-
-    Raises:
-        RunError: It does.
-    """
+    """Refuse (RunError) a folder that holds answers of another model, even to other tasks."""
     from tabom_cli.core.evaluation.identity import weights_hash
 
     own = weights_hash(model.network)
