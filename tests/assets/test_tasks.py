@@ -6,6 +6,7 @@ import json
 import random
 import re
 import time
+from collections import Counter
 
 import pytest
 
@@ -261,7 +262,6 @@ def test_a_task_that_runs_out_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         (["sums"], "train", "unknown task 'sums'"),
         (["countdown"], "dev", "unknown split 'dev'"),
         ([], "train", "no task"),
-        (["countdown", "countdown"], "train", "twice"),
     ],
 )
 def test_wrong_requests_are_refused(names: list[str], split: str, word: str) -> None:
@@ -273,3 +273,12 @@ def test_unknown_task_has_no_check() -> None:
     with pytest.raises(UsageError, match="sums"):
         check("sums", "", "")
     assert tasks.task_names() == list(TASKS)
+
+
+def test_a_task_named_twice_gets_twice_the_share_and_no_problem_twice() -> None:
+    made = problems(["countdown", "arithmetic", "countdown"], split="train", num_problems=60)
+    counts = Counter(problem.task for problem in made)
+    assert counts == {"countdown": 40, "arithmetic": 20}
+    assert len({problem.id for problem in made}) == 60
+    alone = problems(["countdown"], split="train", num_problems=40)
+    assert [problem for problem in made if problem.task == "countdown"] == alone
