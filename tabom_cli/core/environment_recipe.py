@@ -183,17 +183,34 @@ def _not_cached(model: ModelConfig) -> Check:
     )
 
 
+def _check_hub_prompts(name: str) -> Check:
+    """Whether a Hub dataset is in the cache of this machine."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
+    if folder.is_dir():
+        return Check("prompts", "pass", f"{name}, in the Hub cache")
+    return Check(
+        "prompts",
+        "warning",
+        f"dataset {name} is not in the Hub cache of this machine; needed by tabom distill only",
+        f"hf download --repo-type dataset {name}, or --set distill.prompts.path=FILE",
+    )
+
+
 def _check_inputs(recipe: Recipe) -> list[Check]:
     """Files and packages besides the training data that the recipe names."""
     found = []
     if recipe.distill and recipe.distill.prompts.path:
         prompts = recipe.distill.prompts
         path = Path(str(prompts.path))
-        if path.is_file():
+        if path.exists():
             found.append(Check("prompts", "pass", str(path)))
         else:
             detail = f"{path}: no such file; needed by tabom distill only"
             found.append(Check("prompts", "warning", detail, prompts.source))
+    elif recipe.distill and recipe.distill.prompts.hub:
+        found.append(_check_hub_prompts(recipe.distill.prompts.hub))
     if recipe.eval.data_dir is not None:
         found.append(_check_benchmarks(recipe, Path(recipe.eval.data_dir)))
     tracker = recipe.train.tracker
