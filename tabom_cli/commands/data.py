@@ -14,7 +14,6 @@ from tabom_cli import console
 from tabom_cli.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from tabom_cli.core.data.stats import Summary, TrajectoryStats
     from tabom_cli.core.data.trajectory import Trajectory
     from tabom_cli.core.diagnostics.trace_html import TracedAnswer
 
@@ -96,6 +95,7 @@ def stats(
     Example: tabom data stats asset:examples.jsonl
     """
     from tabom_cli.core.data.stats import trajectory_stats
+    from tabom_cli.core.data.stats_text import stat_lines
 
     found = _rows(file)
     _, end_ids = _tokenizer(found, tokenizer)
@@ -103,7 +103,7 @@ def stats(
     if as_json:
         console.result_json({**asdict(values), "warnings": values.warnings()})
         return
-    console.table(("what", "value"), _stat_rows(values), title=f"{values.num_rows} rows in {file}")
+    console.table(("what", "value"), stat_lines(values), title=f"{values.num_rows} rows in {file}")
     for text in values.warnings():
         console.warn(text)
 
@@ -300,41 +300,3 @@ def _show_answer(row: Trajectory, answer: TracedAnswer, end_ids: frozenset[int])
         console.result(f"steps: {' '.join(str(step) for step in answer.order[:length])}")
     ends = f", {tail} more behind the end" if tail else ""
     console.result(f"{length} tokens{ends}, {max(answer.order, default=-1) + 1} steps")
-
-
-def _stat_rows(values: TrajectoryStats) -> list[tuple[str, str]]:
-    rows = [("prompts", f"{values.num_groups:,}")]
-    rows += [
-        (f"verdict {name}", _of(count, values.num_rows)) for name, count in values.verdicts.items()
-    ]
-    for name, share in (("rows", values.acceptance), ("prompts", values.group_acceptance)):
-        rows.append((f"accepted {name}", "nobody judged" if share is None else f"{share:.1%}"))
-    rows += [
-        (f"method {name}", _of(count, values.num_rows)) for name, count in values.methods.items()
-    ]
-    return [
-        *rows,
-        ("answer tokens", _summary(values.content_tokens, ".1f")),
-        ("answers without an end token", f"{values.share_unended:.1%}"),
-        ("response tokens behind the end", f"{values.share_tail:.1%}"),
-        ("step of the end token / last step", _summary(values.end_step, ".2f")),
-        ("tokens per step", _summary(values.tokens_per_step, ".2f")),
-        ("positions that share their step", f"{values.share_tied:.1%}"),
-        ("positions out of left-to-right order", f"{values.share_non_ltr:.1%}"),
-        ("Kendall tau of order and position", _summary(values.kendall_tau, ".3f")),
-        ("entropy at the reveal, nats", _summary(values.entropy_nats, ".3f")),
-        ("entropies exactly 0", f"{values.share_zero:.1%}"),
-        ("entropies at most 0.0001", f"{values.share_near_zero:.1%}"),
-        ("distinct entropies of a row", _summary(values.distinct_entropies, ".1%")),
-    ]
-
-
-def _of(count: int, total: int) -> str:
-    return f"{count:,} ({count / total:.1%})"
-
-
-def _summary(values: Summary, form: str) -> str:
-    if not values.count:
-        return "none"
-    low, high = format(values.low, form), format(values.high, form)
-    return f"{format(values.mean, form)} (median {format(values.median, form)}, {low} to {high})"

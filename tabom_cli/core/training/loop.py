@@ -73,8 +73,7 @@ class _Loop:
         self.optimizer = optim.build_optimizer(module.parameters(), job.config)
         self.module = module.to(accelerator.device)
         self.wrapped = accelerator.prepare_model(self.module)
-        self.metrics_lines = 0
-        self._last_log = 0.0
+        self.metrics_lines, self._last_log = 0, 0.0
         self.feed = self._feed(job.rows)
         self.summary: dict[str, float] = {}
 
