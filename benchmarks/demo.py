@@ -28,11 +28,14 @@ IN_DOMAIN = "countdown"
 TASKS = (IN_DOMAIN, "arithmetic", "functions")
 COMMITTED = Path(__file__).parent / "results" / "tiny.json"
 console = Console(highlight=False, soft_wrap=True)
+if console.width < 110:
+    # A pipe has no width and Rich assumes 80 columns, which folds the table.
+    console = Console(highlight=False, soft_wrap=True, width=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=100, help="problems per task and model")
+    parser.add_argument("--problems", type=int, default=120, help="problems per task and model")
     parser.add_argument("--output", type=Path, default=None, help="folder of this run")
     parser.add_argument("--commit", action="store_true", help=f"write the table to {COMMITTED}")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +86,8 @@ def test_worker_that_does_not_answer_is_replaced() -> None:
     assert judge_math(r"\boxed{\frac{1}{3}}", r"\frac{2}{6}") == "correct"
     process = math_answers._worker._process
     assert process is not None
-    assert math_answers._worker.compare("1", "2", 0.0) == "timeout"
+    process.send_signal(signal.SIGSTOP)
+    assert math_answers._worker.compare("1", "2", 0.3) == "timeout"
     assert process.poll() is not None
     assert judge_math(r"\boxed{\frac{1}{3}}", r"\frac{2}{6}") == "correct"
 

@@ -276,5 +276,6 @@ def test_the_head_can_run_on_the_last_positions_only(fixtures: Path) -> None:
     data = golden(fixtures, "dream_mha")
     model = load(fixtures, "dream_mha")
     last = model(data["input_ids"], num_logits_to_keep=3).logits
-    assert torch.equal(last, model(data["input_ids"]).logits[:, -3:])
+    # Not bit for bit: a smaller matrix product may be split over threads otherwise.
+    torch.testing.assert_close(last, model(data["input_ids"]).logits[:, -3:], atol=1e-5, rtol=1e-5)
     assert model(data["input_ids"], return_dict=False)[0].shape[1] == data["input_ids"].shape[1]
