@@ -47,5 +47,5 @@ def load(kind: str, name: str) -> ModuleType:
 
 def nearest(name: str, known: list[str]) -> str | None:
     """The known name that looks most like `name`, or None when nothing is close."""
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return matches[0] if matches else None
