@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tabom_cli import console
-from tabom_cli.commands import options
+from tabom_cli.commands import options, runs
 from tabom_cli.core.errors import EXIT_NOT_READY
 
 
@@ -35,15 +35,9 @@ def doctor(
         checks = [*check_machine(), check_disk(".")]
     else:
         loaded = load_recipe(recipe, set_ or ()).recipe
-
-        def sections() -> object:
-            from tabom_cli.commands.train import sections as make
-
-            return make(loaded)
-
         checks = [
             *check_machine(needs_sandbox=needs_sandbox(loaded)),
-            *check_recipe(loaded, sections, name=recipe),  # type: ignore[arg-type]
+            *check_recipe(loaded, lambda: runs.training_sections(loaded), name=recipe),
         ]
     counts = {kind: sum(c.status == kind for c in checks) for kind in ("pass", "warning", "fail")}
     if as_json:

@@ -15,6 +15,7 @@ from tabom_cli.core import launch
 
 if TYPE_CHECKING:
     from tabom_cli.core.recipe import LoadedRecipe, Recipe
+    from tabom_cli.core.training.setup import TrainSections
 
 
 def launch_line(recipe: Recipe, num_processes: int | None) -> tuple[list[str], int]:
@@ -100,6 +101,22 @@ def recipe_of(checkpoint: str, recipe: str | None, overrides: list[str] | None) 
         )
         recipe = str(beside) if beside else named or _same_base(checkpoint, shipped)
     return load_recipe(recipe, overrides or ())
+
+
+def training_sections(recipe: Recipe) -> TrainSections:
+    """The parts of a recipe that the training core takes."""
+    from tabom_cli.core.training.setup import TrainSections
+
+    return TrainSections(
+        name=recipe.name,
+        seed=recipe.seed,
+        model=recipe.model,
+        lora=recipe.lora,
+        data=recipe.data,
+        objective=recipe.objective.name,
+        settings=recipe.objective.settings,
+        train=recipe.train,
+    )
 
 
 def model_config(checkpoint: str, recipe: Recipe) -> Any:

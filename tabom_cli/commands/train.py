@@ -14,7 +14,6 @@ from tabom_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from tabom_cli.core.recipe import LoadedRecipe, Recipe
-    from tabom_cli.core.training.setup import TrainSections
 
 
 def train(
@@ -71,22 +70,6 @@ def parse_time(text: str) -> float:
     return float(hours * 3600 + minutes * 60 + seconds)
 
 
-def sections(recipe: Recipe) -> TrainSections:
-    """The parts of a recipe that the training core takes."""
-    from tabom_cli.core.training.setup import TrainSections
-
-    return TrainSections(
-        name=recipe.name,
-        seed=recipe.seed,
-        model=recipe.model,
-        lora=recipe.lora,
-        data=recipe.data,
-        objective=recipe.objective.name,
-        settings=recipe.objective.settings,
-        train=recipe.train,
-    )
-
-
 def _choose_run(recipe: Recipe, how: str, force: bool) -> Any:
     from tabom_cli.core.training import resume
 
@@ -127,7 +110,7 @@ def _run(loaded: LoadedRecipe, chosen: Any, seconds: float | None) -> Any:
     stop = StopRequest(seconds)
     with stop.on_signals(), console.progress_display() as progress:
         return run_training(
-            sections(recipe),
+            runs.training_sections(recipe),
             Records(runs.recipe_yaml(recipe), record),
             chosen=chosen,
             stop=stop,
@@ -142,7 +125,7 @@ def show_dry_run(loaded: LoadedRecipe, num_processes: int | None) -> None:
     recipe = loaded.recipe
     command, processes = runs.launch_line(recipe, num_processes)
     machines = int(recipe.train.launch.accelerate_args.get("num_machines", 1))
-    plan = plan_training(sections(recipe), world_size=processes * machines)
+    plan = plan_training(runs.training_sections(recipe), world_size=processes * machines)
     options.show_resolved(loaded)
     rows = [("processes", str(processes * machines)), *plan.facts(recipe.train.global_batch_size)]
     rows.append(("launch", launch.shown(command)))

@@ -194,7 +194,7 @@ def test_gpu_memory_is_compared_with_the_estimate(
     fix: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tabom_cli.commands.train import sections
+    from tabom_cli.commands.runs import training_sections
     from tabom_cli.core.recipe import load_recipe
     from tabom_cli.core.training.plan import plan_training
 
@@ -203,7 +203,9 @@ def test_gpu_memory_is_compared_with_the_estimate(
     free = [int(free_gib * 2**30), 75 * 2**30]
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda index: (free[index], 80 * 2**30))
     recipe = load_recipe("dream_prm12k", [f"train.gradient_checkpointing={checkpointing}"]).recipe
-    check = environment_recipe.check_memory(plan_training(sections(recipe), world_size=1), recipe)
+    check = environment_recipe.check_memory(
+        plan_training(training_sections(recipe), world_size=1), recipe
+    )
     assert check.status == status
     assert (fix in (check.fix or "")) if fix else check.fix is None
 

@@ -76,7 +76,7 @@ def run_training(
             write_text_atomic(run.recipe, records.recipe_yaml)
             write_json_atomic(run.manifest, records.manifest)
         torch.manual_seed(sections.seed)
-        job, _ = setup.build_job(
+        job = setup.build_job(
             sections,
             run,
             # Several CPU processes are `cpu:0` to accelerate, which safetensors refuses.

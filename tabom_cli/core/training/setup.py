@@ -11,7 +11,6 @@ from tabom_cli.core.config import Section
 from tabom_cli.core.data.batch import TrainingRow
 from tabom_cli.core.data.config import DataConfig
 from tabom_cli.core.data.rows import load_rows
-from tabom_cli.core.data.trajectory import LoadReport
 from tabom_cli.core.errors import DataError
 from tabom_cli.core.models import export
 from tabom_cli.core.models.base import DiffusionLM
@@ -52,7 +51,7 @@ def build_job(
     device: str,
     write_extras: Callable[[Path], None],
     progress: ProgressCallback = silent,
-) -> tuple[TrainJob, LoadReport]:
+) -> TrainJob:
     """Load the model and the data of a recipe.
 
     Args:
@@ -87,7 +86,7 @@ def build_job(
     for text in report.summary():
         progress(ProgressEvent("message", text=f"{report.path}: {text}"))
     kept, held_out = split_rows(rows, sections)
-    job = TrainJob(
+    return TrainJob(
         model=model,
         objective=objective_type(sections.settings),
         rows=kept,
@@ -99,7 +98,6 @@ def build_job(
         save_model=lambda target: save_model(model, target, write_extras),
         run_name=f"{sections.name}-{run.path.name}",
     )
-    return job, report
 
 
 def split_rows(
