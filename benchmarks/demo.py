@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -37,7 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=120, help="problems per task and model")
     parser.add_argument("--output", type=Path, default=None, help="folder of this run")
-    parser.add_argument("--commit", action="store_true", help=f"write the table to {COMMITTED}")
+    parser.add_argument(
+        "--commit", action="store_true", help=f"replace table and picture in {COMMITTED.parent}"
+    )
     arguments = parser.parse_args()
     started = time.monotonic()
     stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
@@ -87,7 +90,7 @@ def main() -> None:
         "results": results,
     }
     (folder / "demo.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    picture, _ = demo_figure(cells(results, tasks), curves(folder, results), folder / "demo")
+    picture, drawing = demo_figure(cells(results, tasks), curves(folder, results), folder / "demo")
     console.print()
     show(measured, f"This run, {arguments.problems} problems per cell")
     console.print(
@@ -98,6 +101,8 @@ def main() -> None:
     if arguments.commit:
         COMMITTED.parent.mkdir(exist_ok=True)
         COMMITTED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        for file in (picture, drawing):
+            shutil.copyfile(file, COMMITTED.with_suffix(file.suffix))
     elif COMMITTED.exists():
         committed = json.loads(COMMITTED.read_text(encoding="utf-8"))
         show(
