@@ -340,6 +340,19 @@ def test_a_dry_run_shows_everything_and_writes_nothing(work: Path, nursery: Nurs
     assert facts["launch"].endswith("train --recipe small.yaml --num-processes 2 --set seed=9")
 
 
+def test_training_on_failed_answers_is_warned_about(work: Path, nursery: Nursery) -> None:
+    rows = trajectory_rows()
+    for row in rows[:3]:
+        row["verdict"] = "wrong"
+    write_lines(work / "rows.jsonl", rows)
+    words = f"3 of {len(rows)} rows failed their check (3 wrong)"
+    assert words in nursery.run(*TRAIN, "--dry-run", cwd=work).stdout
+    assert words in nursery.run(*TRAIN, "--set", "train.max_steps=1", cwd=work).stderr
+    filtered = nursery.run(*TRAIN, "--dry-run", "--set", "data.verdicts=[correct]", cwd=work)
+    assert "failed their check" not in filtered.stdout
+    assert "3 of verdict wrong" in filtered.stdout
+
+
 def test_the_launch_line_of_a_dry_run_can_be_run(work: Path, nursery: Nursery) -> None:
     shown = nursery.run(*TRAIN, "--dry-run", "--set", "train.max_steps=1", cwd=work).stdout
     (line,) = (row.split("│")[1].strip() for row in shown.splitlines() if row.startswith("launch"))

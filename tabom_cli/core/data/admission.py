@@ -39,6 +39,7 @@ class LoadReport:
         stopped_at_max_rows: Whether the rest of the file was not read.
         num_known: Rows left out because an earlier file of a mixture holds them.
         num_weighted: Rows that weights add to the mixture, negative when they leave rows out.
+        kept_failures: Rows handed out although their check failed, by verdict, when no filter was set.
     """
 
     path: str
@@ -54,6 +55,7 @@ class LoadReport:
     stopped_at_max_rows: bool = False
     num_known: int = 0
     num_weighted: int = 0
+    kept_failures: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def joined(cls, reports: Sequence[LoadReport]) -> LoadReport:
@@ -85,6 +87,16 @@ class LoadReport:
             "left out by their weight": max(0, -self.num_weighted),
         }
         return {reason: count for reason, count in counts.items() if count}
+
+    def warnings(self) -> list[str]:
+        """What training on these rows would be mistaken about, for people."""
+        if not self.kept_failures:
+            return []
+        counts = ", ".join(f"{count} {kind}" for kind, count in self.kept_failures.most_common())
+        return [
+            f"{self.kept_failures.total()} of {self.num_rows} rows failed their check ({counts}) and "
+            "are trained on; data.verdicts=[correct] leaves them out"
+        ]
 
     def summary(self) -> list[str]:
         """One short line per reason that applied, for people."""
@@ -133,7 +145,8 @@ def admit(
     if not keeps_method(row.method, rules.method_filter, family=rules.family):
         report.dropped_methods[str(row.method)] += 1
         return None
-    if rules.verdicts is not None and row.verdict not in rules.verdicts:
+    # The published files hold verified rows only and say no verdict, so none is no reason to leave out.
+    if rules.verdicts is not None and row.verdict not in (None, *rules.verdicts):
         report.dropped_verdicts[str(row.verdict)] += 1
         return None
     if rules.needs_ids and row.response_token_ids is None:

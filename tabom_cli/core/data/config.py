@@ -61,7 +61,8 @@ class DataConfig(Section):
     method_filter: Literal["all", "default", "entropy"] | None = None
     """Keep rows by decoder; null means `entropy` for tabom, else `all` (as in the release)."""
     verdicts: StringTuple | None = None
-    """Keep rows whose `verdict` is one of these; null keeps all."""
+    """Keep rows whose `verdict` is one of these, and rows that have none (the published files were
+    filtered before); null keeps all."""
     on_missing_order: Literal["error", "ltr", "drop"] = "error"
     """A row without a full `decoding_order`: stop, use left-to-right, or drop it and count it."""
     use_token_ids: bool = True

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from tabom_cli.core.data.admission import LoadReport
 from tabom_cli.core.data.config import DataConfig, DataFile
-from tabom_cli.core.data.records import Trajectory, stable_hash
+from tabom_cli.core.data.records import FAILED, Trajectory, stable_hash
 from tabom_cli.core.data.trajectory import (
     check_exists,
     read_trajectories,
@@ -69,7 +69,10 @@ def read_mixture(
         report.num_rows = len(weighted)
         rows += weighted
         reports.append(report)
-    return rows, LoadReport.joined(reports)
+    whole = LoadReport.joined(reports)
+    if config.verdicts is None:
+        whole.kept_failures.update(row.verdict for row in rows if row.verdict in FAILED)
+    return rows, whole
 
 
 def check_files(config: DataConfig, *, recipe: str | None) -> None:

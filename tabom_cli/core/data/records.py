@@ -17,6 +17,8 @@ from tabom_cli.core.config import Section
 SCHEMA_VERSION = 1
 Verdict = Literal["correct", "wrong", "unparsable", "truncated", "timeout", "error", "unverified"]
 Scope = Literal["content", "all"]
+FAILED: frozenset[str] = frozenset({"wrong", "unparsable", "truncated", "timeout", "error"})
+"""Verdicts of answers that did not pass their check."""
 
 
 class Trajectory(Section):

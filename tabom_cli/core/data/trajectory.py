@@ -63,7 +63,7 @@ def read_trajectories(
         path: JSONL file, .jsonl.gz, or `asset:NAME`.
         method_filter: `resolve_method_filter` turns a null setting into one of these.
         family: Family of the student; LLaDA's `entropy` keeps `default` and `credit` too.
-        verdicts: Keep rows of these verdicts; None keeps all.
+        verdicts: Keep rows of these verdicts and rows without one; None keeps all.
         needs_order: The objective reads `decoding_order`.
         needs_ids: Training reads `response_token_ids`.
         on_missing_order: What happens to a row without a full order (or, for `drop`, without ids)

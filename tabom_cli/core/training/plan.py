@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core import plugins
+from tabom_cli.core.data.admission import LoadReport
 from tabom_cli.core.data.mixture import read_mixture
 from tabom_cli.core.errors import DataError
 from tabom_cli.core.models import footprint
@@ -27,7 +28,7 @@ class TrainPlan:
         steps: Steps and batches; None when the data cannot be read.
         num_rows: Rows that pass the filters.
         num_validation: Held-out rows among them.
-        dropped: Left-out rows by reason.
+        report: Left-out rows by reason, and what is wrong with the others.
         max_tokens: Upper bound of input tokens over the whole run (prompt budget + response length).
         num_parameters: Parameters of the base, None when its config is not at hand.
         num_trainable: Parameters that are trained, None likewise.
@@ -39,7 +40,7 @@ class TrainPlan:
     steps: StepPlan | None
     num_rows: int
     num_validation: int
-    dropped: Mapping[str, int]
+    report: LoadReport
     max_tokens: int
     num_parameters: int | None
     num_trainable: int | None
@@ -62,10 +63,11 @@ class TrainPlan:
     def _data_facts(self, global_batch_size: int) -> list[tuple[str, str]]:
         steps = self.steps
         assert steps is not None
-        dropped = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+        dropped = ", ".join(f"{count} {reason}" for reason, count in self.report.dropped.items())
         return [
             ("training rows", f"{steps.num_rows:,} (and {self.num_validation:,} held out)"),
             ("rows left out", dropped or "none"),
+            *(("warning", text) for text in self.report.warnings()),
             ("optimizer steps", f"{steps.total_steps:,} ({steps.steps_per_epoch:,} per epoch)"),
             (
                 "global batch",
@@ -84,7 +86,7 @@ class TrainPlan:
 def plan_training(sections: TrainSections, *, world_size: int) -> TrainPlan:
     """Read the data and the base's config and work out what training would do."""
     config = known_config(sections.model.path, revision=sections.model.revision)
-    groups, dropped, fault = _groups(sections, config)
+    groups, report, fault = _groups(sections, config)
     kept, held_out = split_validation(
         groups, sections.train.validation_fraction, seed=sections.seed
     )
@@ -99,7 +101,7 @@ def plan_training(sections: TrainSections, *, world_size: int) -> TrainPlan:
         steps=steps,
         num_rows=len(groups),
         num_validation=len(held_out),
-        dropped=dropped,
+        report=report,
         max_tokens=rows_seen * length,
         num_parameters=total,
         num_trainable=trainable,
@@ -136,12 +138,12 @@ def estimate_memory(
 
 def _groups(
     sections: TrainSections, config: Mapping[str, Any] | None
-) -> tuple[list[str], Mapping[str, int], DataError | None]:
-    """Group id of every row that would be trained on, what is dropped, and a fault of the file."""
+) -> tuple[list[str], LoadReport, DataError | None]:
+    """Group id of every row that would be trained on, what is left out, and a fault of the file."""
     data = sections.data
     if data.generate is not None:
         count = min(data.generate.num_problems, data.max_rows or data.generate.num_problems)
-        return [f"generated {index}" for index in range(count)], {}, None
+        return [f"generated {index}" for index in range(count)], LoadReport("generated"), None
     family = footprint.family_of(config) if config else None
     needs_order = plugins.load("objective", sections.objective).OBJECTIVE.needs_order
     try:
@@ -154,8 +156,8 @@ def _groups(
             recipe=sections.name,
         )
     except DataError as error:
-        return [], {}, error
-    return [row.group_id for row in rows], report.dropped, None
+        return [], LoadReport("unread"), error
+    return [row.group_id for row in rows], report, None
 
 
 def _parameters(

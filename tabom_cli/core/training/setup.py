@@ -85,6 +85,8 @@ def build_job(
     )
     for text in report.summary():
         progress(ProgressEvent("message", text=f"{report.path}: {text}"))
+    for text in report.warnings():
+        progress(ProgressEvent("warning", text=f"{report.path}: {text}"))
     kept, held_out = split_rows(rows, sections)
     return TrainJob(
         model=model,

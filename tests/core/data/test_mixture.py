@@ -61,6 +61,21 @@ def test_files_come_one_after_the_other_each_with_its_own_limit(tmp_path: Path) 
     assert report.num_dropped == 2
 
 
+def test_rows_that_failed_their_check_are_warned_about_unless_a_filter_is_set(
+    tmp_path: Path,
+) -> None:
+    kinds = ("correct", "wrong", "truncated", "truncated", "unverified")
+    path = write(tmp_path / "a.jsonl", [row(str(n), verdict=v) for n, v in enumerate(kinds)])
+
+    def warnings(verdicts: tuple[str, ...] | None) -> list[str]:
+        config = DataConfig(path=path, verdicts=verdicts)
+        return read_mixture(config, objective="nelbo", family=None, needs_order=True)[1].warnings()
+
+    (text,) = warnings(None)
+    assert text.startswith("3 of 5 rows failed their check (2 truncated, 1 wrong)")
+    assert warnings(("correct",)) == warnings(("correct", "wrong")) == []
+
+
 def test_the_same_id_with_another_answer_gets_an_id_of_its_own(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / f"{name}.jsonl", [row("a", response=name), row(name)])

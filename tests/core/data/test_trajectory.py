@@ -281,6 +281,16 @@ def test_verdicts_filter_and_max_rows_stops_early(tmp_path: Path) -> None:
     assert report.stopped_at_max_rows
 
 
+def test_a_row_without_a_verdict_passes_the_verdicts_filter_and_an_unchecked_one_does_not(
+    tmp_path: Path,
+) -> None:
+    rows = [own_row(id="a"), own_row(id="b", verdict="unverified"), row()]
+    path = write_rows(tmp_path / "t.jsonl", *rows)
+    kept, report = read_trajectories(path, verdicts=("correct",))
+    assert [r.verdict for r in kept] == [None, None]
+    assert report.dropped == {"of verdict unverified": 1}
+
+
 def test_filtered_rows_need_no_order(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "t.jsonl", row(), row(method="ltr", decoding_order="absent"))
     assert len(read_trajectories(path, method_filter="entropy", needs_order=True)[0]) == 1

@@ -82,6 +82,7 @@ SHARED: dict[str, Any] = {
     "data.response_length": 256,
     "data.use_token_ids": True,
     "data.on_missing_order": "error",
+    "data.verdicts": ["correct"],
     "data.max_rows": None,
     "objective.name": "tabom",
     "objective.parity": "release",
