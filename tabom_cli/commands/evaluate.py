@@ -259,9 +259,9 @@ def _list() -> None:
 
 
 def _compare(first: Path, second: Path) -> None:
-    from tabom_cli.core.evaluation.report import compare_results, comparison_table
+    from tabom_cli.core.evaluation.comparison import comparison_table
 
-    _show(comparison_table(compare_results(first, second), names=(str(first), str(second))))
+    _show(comparison_table(first, second))
 
 
 def _show_dry_run(loaded: LoadedRecipe, jobs: list[EvalJob], num_processes: int | None) -> None:

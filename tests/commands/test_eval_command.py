@@ -26,6 +26,7 @@ from tabom_cli.core.errors import (
     TabomError,
     UsageError,
 )
+from tabom_cli.core.evaluation.sweep import sweep_table
 
 SHORT = ["--recipe", "tiny", "--set", "eval.decode={steps: 4, max_new_tokens: 8, batch_size: 4}"]
 SAMPLED = [
@@ -228,7 +229,12 @@ def test_compare_shows_the_paired_difference(
 ) -> None:
     run(models[1] / "final", "countdown", *SHORT, "--limit", "6", "--output", tmp_path)
     stdout, _ = run("--compare", scored, tmp_path)
-    assert f"{tmp_path} against {scored}" in " ".join(stdout.split())
+    mode = "[2 tokens/step planned]"
+    title = (
+        f"{tmp_path} ({models[0]} + {models[1] / 'final'} {mode}) "
+        f"against {scored} ({models[0]} {mode})"
+    )
+    assert title in " ".join(stdout.split())
     assert "countdown" in stdout
     with pytest.raises(DataError, match="no such file"):
         run("--compare", scored, tmp_path / "nowhere")
@@ -261,6 +267,26 @@ def test_a_sweep_reports_final_and_best_epoch_apart(
     assert hashes[0] != hashes[1] == hashes[2]
     bases = {results(tmp_path / n)["countdown"]["base_hash"] for n in task["values"]}
     assert len(bases) == 1
+
+
+def test_a_sweep_names_its_decode_and_a_checkpoint_with_another(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    values = ("--tasks", "countdown", *SHORT, "--limit", "2", "--output", tmp_path)
+    stdout, _ = run(models[1], "--epochs", "1,2", "--tokens-per-step", "2", *values)
+    assert f"{tmp_path} [2 tokens/step]: scores in percent" in stdout
+    assert "entropy 8/4, 2 tokens/step" in stdout
+    task = json.loads((tmp_path / "sweep.json").read_text())["tasks"]["countdown"]
+    assert (task["decode"]["tokens_per_step"], task["differing"]) == (2, [])
+    path = tmp_path / "epoch_2/results.json"
+    document = json.loads(path.read_text())
+    document["tasks"]["countdown"]["decode"]["tokens_per_step"] = 4
+    path.write_text(json.dumps(document))
+    table = sweep_table({n: tmp_path / n for n in ("epoch_1", "epoch_2")}, title="sweep")
+    assert table.title.startswith("sweep [2 tokens/step | 4 tokens/step]")
+    assert table.notes[1:] == (
+        "countdown: epoch_2 has decode.tokens_per_step 4 against 2 of epoch_1",
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tabom_cli.core.errors import DataError
 from tabom_cli.core.evaluation.presets import load_presets, preset_files
-from tabom_cli.core.evaluation.results import read_results, read_sample_scores
-from tabom_cli.core.evaluation.statistics import Comparison, compare_paired
 from tabom_cli.core.evaluation.tasks.base import load_tasks, task_names
 
 PARALLEL_STRATEGIES = ("threshold", "factor", "credit", "hierarchical")
@@ -97,7 +93,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
         )
         notes.update(dict.fromkeys(_notes(task, entry)))
     return Table(
-        title=_title(results),
+        title=results_title(results["tasks"].values()),
         columns=(
             "task",
             "metric",
@@ -110,54 +106,6 @@ def results_table(results: Mapping[str, Any]) -> Table:
         ),
         rows=tuple(rows),
         notes=tuple(notes),
-    )
-
-
-def compare_results(folder_a: Path, folder_b: Path, *, seed: int = 0) -> dict[str, Comparison]:
-    """Paired comparisons of two result folders, by task; b against a.
-
-    Raises:
-        DataError: No task in common, or a task was scored on different prompts.
-    """
-    results_a, results_b = read_results(folder_a), read_results(folder_b)
-    common = [task for task in results_a["tasks"] if task in results_b["tasks"]]
-    if not common:
-        raise DataError(f"{folder_a} and {folder_b} have no task in common")
-    found = {}
-    for task in common:
-        entry_a, entry_b = results_a["tasks"][task], results_b["tasks"][task]
-        scores_a, scores_b = read_sample_scores(folder_a, task), read_sample_scores(folder_b, task)
-        if scores_a.keys() != scores_b.keys() or entry_a["prompts_hash"] != entry_b["prompts_hash"]:
-            raise DataError(
-                f"{task}: the two runs answered different prompts "
-                f"({len(scores_a)} and {len(scores_b)} problems)",
-                hint="evaluate both with the same --limit, shots and data",
-            )
-        order = sorted(scores_a)
-        found[task] = compare_paired(
-            [scores_a[index] for index in order], [scores_b[index] for index in order], seed=seed
-        )
-    return found
-
-
-def comparison_table(comparisons: Mapping[str, Comparison], *, names: tuple[str, str]) -> Table:
-    """One row per task: difference, interval and whether it is real."""
-    rows = tuple(
-        (
-            task,
-            f"{100 * item.difference:+.2f}",
-            f"{100 * item.interval.low:+.2f} to {100 * item.interval.high:+.2f}",
-            f"{item.wins}/{item.losses}",
-            f"{item.p_value:.3f}",
-            "yes" if item.is_real else "no",
-        )
-        for task, item in comparisons.items()
-    )
-    return Table(
-        title=f"{names[1]} against {names[0]}",
-        columns=("task", "difference", "95 % paired bootstrap", "won/lost", "sign test p", "real"),
-        rows=rows,
-        notes=("a difference is called real when its interval does not hold zero",),
     )
 
 
@@ -192,19 +140,24 @@ def _is_on(value: Any) -> bool:
     return value not in (None, False, "none", "off")
 
 
+def results_title(entries: Collection[Mapping[str, Any]]) -> str:
+    """The models of some entries of a results file, and how they decode when that is not plain."""
+    names = {
+        f"{entry['model']}" + (f" + {entry['adapter']}" if entry["adapter"] else "")
+        for entry in entries
+    }
+    return ("; ".join(sorted(names)) or "no tasks") + decode_mode(entries)
+
+
+def decode_mode(entries: Collection[Mapping[str, Any]]) -> str:
+    """The parallel decode modes of some entries, such as ` [2 tokens/step]`; empty for plain."""
+    modes = {", ".join(parallel_words(entry["decode"])) for entry in entries}
+    return "" if modes <= {""} else f" [{' | '.join(sorted(m or 'plain' for m in modes))}]"
+
+
 def percent(value: float) -> str:
     """A proportion in percent with two decimals."""
     return f"{100 * value:.2f}"
-
-
-def _title(results: Mapping[str, Any]) -> str:
-    names = {
-        f"{entry['model']}" + (f" + {entry['adapter']}" if entry["adapter"] else "")
-        for entry in results["tasks"].values()
-    }
-    modes = {", ".join(parallel_words(entry["decode"])) for entry in results["tasks"].values()}
-    shown = "" if modes <= {""} else f" [{' | '.join(sorted(m or 'plain' for m in modes))}]"
-    return ("; ".join(sorted(names)) or "no tasks") + shown
 
 
 def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core.errors import RunError, UsageError
-from tabom_cli.core.evaluation.report import Table, percent
+from tabom_cli.core.evaluation.comparison import differing_settings
+from tabom_cli.core.evaluation.report import Table, decode_mode, describe_decode, percent
 from tabom_cli.core.evaluation.results import read_results
 from tabom_cli.core.files import write_json_atomic
 from tabom_cli.core.rundir import RunDir
@@ -59,9 +60,11 @@ def write_sweep(folders: Mapping[str, Path]) -> tuple[Path, Table]:
     """
     tasks = {}
     for task, scored in _by_task(folders).items():
-        best, final = _best(scored), scored.get(FINAL)
+        best, final, first = _best(scored), scored.get(FINAL), next(iter(scored.values()))
         tasks[task] = {
-            "metric": next(iter(scored.values()))["metric"],
+            "metric": first["metric"],
+            "decode": first["decode"],
+            "differing": _differing(scored),
             "values": {name: entry["value"] for name, entry in scored.items()},
             "final": final and final["value"],
             "best_of_epochs": best and {"checkpoint": best, "value": scored[best]["value"]},
@@ -73,23 +76,34 @@ def write_sweep(folders: Mapping[str, Path]) -> tuple[Path, Table]:
 
 
 def sweep_table(folders: Mapping[str, Path], *, title: str) -> Table:
-    """One row per task: every checkpoint, then the final one and the best epoch apart."""
-    rows = []
+    """One row per task: every checkpoint, then the final one and the best epoch apart.
+
+    A footnote names every setting in which a checkpoint departs from the first one.
+    """
+    rows, notes = [], [SELECTION_NOTE]
+    entries: list[Any] = []
     for task, scored in _by_task(folders).items():
-        best = _best(scored)
+        best, first = _best(scored), next(iter(scored.values()))
+        entries += scored.values()
+        notes += [f"{task}: {text}" for text in _differing(scored)]
         rows.append(
             (
                 task,
+                first["metric"],
+                describe_decode(first["decode"]),
                 *(_cell(scored.get(name)) for name in folders),
                 _cell(scored[FINAL]) if FINAL in scored else "not finished",
                 f"{_cell(scored[best])} ({best}, selected)" if best else "-",
             )
         )
     return Table(
-        title=f"{title}: scores in percent with 95 % intervals",
-        columns=("task", *folders, "report: final", f"best of {len(folders) - (FINAL in folders)}"),
+        title=f"{title}{decode_mode(entries)}: scores in percent with 95 % intervals",
+        columns=(
+            *("task", "metric", "decode", *folders, "report: final"),
+            f"best of {len(folders) - (FINAL in folders)}",
+        ),
         rows=tuple(rows),
-        notes=(SELECTION_NOTE,),
+        notes=tuple(notes),
     )
 
 
@@ -100,6 +114,16 @@ def _by_task(folders: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         for task, entry in read_results(folder)["tasks"].items():
             found.setdefault(task, {})[name] = entry
     return found
+
+
+def _differing(scored: Mapping[str, Any]) -> list[str]:
+    """Settings in which checkpoints depart from the first one; their scores do not compare."""
+    (first_name, first), *others = scored.items()
+    return [
+        f"{name} has {text} of {first_name}"
+        for name, entry in others
+        for text in differing_settings(first, entry)
+    ]
 
 
 def _best(scored: Mapping[str, Any]) -> str | None:

@@ -6,14 +6,10 @@ from evaluation_helpers import character_model, write_completions
 
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.errors import DataError
+from tabom_cli.core.evaluation.comparison import compare_results, comparison_table
 from tabom_cli.core.evaluation.identity import decode_hash, weights_hash
 from tabom_cli.core.evaluation.records import Request, decoding_time_s, read_requests
-from tabom_cli.core.evaluation.report import (
-    compare_results,
-    comparison_table,
-    describe_decode,
-    results_table,
-)
+from tabom_cli.core.evaluation.report import describe_decode, results_table
 from tabom_cli.core.evaluation.requests import build_requests
 from tabom_cli.core.evaluation.results import read_results, write_results
 from tabom_cli.core.evaluation.score import score
@@ -116,9 +112,33 @@ def test_comparison_pairs_the_problems(tmp_path: Path, data_dir: Path) -> None:
     comparison = compare_results(tmp_path / "a", tmp_path / "b")["gsm8k_cot"]
     assert (comparison.wins, comparison.losses, comparison.num_problems) == (3, 1, 6)
     assert comparison.difference == pytest.approx(2 / 6)
-    table = comparison_table({"gsm8k_cot": comparison}, names=("a", "b"))
-    assert table.rows[0][1] == "+33.33"
-    assert table.rows[0][5] == "no"
+    table = comparison_table(tmp_path / "a", tmp_path / "b")
+    (row,) = table.rows
+    cells = dict(zip(table.columns, row, strict=True))
+    assert cells["metric"] == "exact_match,flexible-extract"
+    assert (cells["difference"], cells["real"]) == ("+33.33", "no")
+    assert len(table.notes) == 1
+
+
+def test_comparison_names_models_decode_modes_and_every_setting_that_differs(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    run(tmp_path / "a", data_dir, {0})
+    path = run(tmp_path / "b", data_dir, {0})
+    document = json.loads(path.read_text())
+    entry = document["tasks"]["gsm8k_cot"]
+    entry["decode"] |= {"tokens_per_step": None, "batch_size": 64}
+    entry |= {"metric": "exact_match,strict-match", "max_prompt_length": 77, "adapter": "mine"}
+    path.write_text(json.dumps(document))
+    table = comparison_table(tmp_path / "a", tmp_path / "b")
+    assert table.title == (
+        f"{tmp_path / 'b'} (lookup + mine) against {tmp_path / 'a'} (lookup [2 tokens/step])"
+    )
+    assert table.notes[1:] == (
+        "gsm8k_cot: metric exact_match,strict-match against exact_match,flexible-extract",
+        "gsm8k_cot: max_prompt_length 77 against 1024",
+        "gsm8k_cot: decode.tokens_per_step None against 2",
+    )
 
 
 def test_comparing_different_problems_is_refused(tmp_path: Path, data_dir: Path) -> None:
