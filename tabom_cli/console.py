@@ -37,9 +37,12 @@ def is_terminal() -> bool:
     return speaks() and _stdout.is_terminal
 
 
-def stdout() -> Console:
-    """The console of results, for displays that draw themselves."""
-    return _stdout
+def drawing() -> Console:
+    """A console on stdout for displays that draw themselves.
+
+    Folds long lines: on a console that leaves them to the terminal, a live display crops them.
+    """
+    return Console(highlight=False)
 
 
 def result(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,15 +17,17 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tabom_cli import console
+from tabom_cli.commands.generate import END_OF_TEXT
 from tabom_cli.console_denoise import UNDECIDED, DenoiseDisplay, step_style
 from tabom_cli.core.data.trajectory import read_trajectories
 from tabom_cli.core.errors import RunError, TabomError, UsageError
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
 from tabom_cli.core.models.export import save_model
 from tabom_cli.core.models.load import load_model
+from tabom_cli.core.models.tokenizers import load_tokenizer
 from tabom_cli.main import app
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 DECODE = ("--recipe", "tiny", "--set", "eval.decode={steps: 8, max_new_tokens: 8, schedule: even}")
 
 
@@ -100,33 +103,97 @@ def test_any_strategy_answers(strategy: str, options: str, models: tuple[str, st
     assert generate(models[0], "--recipe", "tiny", "--prompt", "add", "--set", changes)
 
 
+class Terminal(io.StringIO):
+    """Remembers what was written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: str, rows: int, width: int) -> str:
+    """What `tabom generate` writes to a terminal of that size, control codes included."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": width, "LINES": rows}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    app(["generate", *arguments], standalone_mode=False)
+    return screen.getvalue()
+
+
+def visible(drawn: str) -> str:
+    """Text without control codes."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+
+
 def test_a_terminal_shows_every_step(
     models: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screen = io.StringIO()
-    terminal = Console(
-        file=screen, force_terminal=True, width=70, color_system="truecolor", highlight=False
-    )
-    monkeypatch.setattr(console, "_stdout", terminal)
-    generate(models[0], "--prompt", "add 1 and 2", *DECODE)
-    drawn = screen.getvalue()
-    left = [drawn.count(f"step {step + 1}, {7 - step} masked") for step in range(7)]
-    assert all(left)
+    drawn = on_a_terminal(monkeypatch, models[0], "--prompt", "add", *DECODE, rows=24, width=70)
+    assert all(f"step {step + 1}, {7 - step} masked" in drawn for step in range(7))
     assert "8 steps" in drawn
     assert UNDECIDED not in drawn.rpartition("masked")[2]
+
+
+def test_an_answer_taller_than_the_terminal_is_drawn_by_screens_and_left_whole(
+    models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, width = 8, 30
+    long = "eval.decode={steps: 16, max_new_tokens: 256, schedule: even}"
+    ask = (models[0], "--prompt", "add", "--recipe", "tiny", "--set", long)
+    drawn = visible(on_a_terminal(monkeypatch, *ask, rows=rows, width=width))
+    *live, whole, rest = re.split(r"\[(?:step )?\d+[^\]]*\]", drawn)
+    assert rest.strip() == ""
+    assert len(live) >= 16
+    assert all(len(frame.strip().splitlines()) < rows for frame in live)
+    assert all(UNDECIDED in frame for frame in live[:15])
+    assert max(map(len, whole.splitlines())) <= width
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "add"}\n')
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    row = json.loads(generate(ask[0], "--prompts", str(prompts), *ask[3:]))
+    model = load_model(ModelConfig(path=models[0], dtype="float32"))
+    ends = {*model.ids.end, model.ids.eos, model.ids.pad}
+    pieces = [
+        END_OF_TEXT if token in ends else model.tokenizer.decode([token])
+        for token in row["response_token_ids"]
+    ]
+    assert "".join(whole.split()) == "".join("".join(pieces).split())
+
+
+def test_characters_of_several_tokens_are_whole_in_the_picture() -> None:
+    tokenizer = load_tokenizer(FIXTURES / "checkpoints" / "Dream-v0-Instruct-7B")
+    text = "ok \U0001f9ff\u2603\U0001f9ff \ua66e."
+    tokens = tokenizer(text)["input_ids"]
+    assert len(tokens) > len(text)
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=70, color_system=None)
+    display = DenoiseDisplay(tokenizer.decode, num_steps=2, console=terminal)
+    masked = [True] * len(tokens)
+    with display:
+        for step in range(2):
+            display.before_reveal(_view(step, tokens, masked))
+            masked = [step == 0 and position % 2 == 1 for position in range(len(tokens))]
+            display.after_reveal(_view(step, tokens, masked))
+    whole = visible(screen.getvalue()).rpartition("masked]")[2]
+    assert text in whole
+    assert "\ufffd" not in whole
 
 
 def test_positions_keep_the_colour_of_the_step_that_decided_them() -> None:
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=70, color_system="truecolor")
-    display = DenoiseDisplay("abc".__getitem__, num_steps=2, console=terminal, titles={"r": "Why?"})
+    display = DenoiseDisplay(
+        lambda ids: "abc"[ids[0]], num_steps=2, console=terminal, titles={"r": "Why?"}
+    )
     states = [(0, [0, 1, 2], [True, False, True]), (1, [0, 1, 2], [False, False, False])]
     with display:
         for step, tokens, masked in states:
             display.before_reveal(_view(step, tokens, [True] * 3))
             display.after_reveal(_view(step, tokens, masked))
         final = display._picture([0, 1, 2], 1)
-    assert final.plain.startswith("abc\n")
+    assert final.plain == "abc"
     styles = {final.plain[span.start : span.end]: str(span.style) for span in final.spans}
     assert styles["b"] == step_style(0.0)
     assert styles["a"] == styles["c"] == step_style(1.0)
