@@ -166,7 +166,7 @@ def _task_entry(
         "num_total": score.num_total,
         "num_problems": score.num_problems,
         "interval_95": [score.interval.low, score.interval.high],
-        "interval_kind": "wilson" if score.num_samples == 1 else "bootstrap over problems",
+        "interval_kind": score.interval_kind,
         "metrics": dict(score.metrics),
         "num_samples": score.num_samples,
         "pass_at": {str(k): _rate(rate) for k, rate in score.pass_at.items()},
@@ -231,4 +231,5 @@ def _samples_text(score: TaskScore, completions: Mapping[str, Completion]) -> st
 
 
 def _rate(rate: Rate) -> dict[str, Any]:
-    return {"value": rate.value, "interval_95": [rate.interval.low, rate.interval.high]}
+    bounds = [rate.interval.low, rate.interval.high]
+    return {"value": rate.value, "interval_95": bounds, "interval_kind": rate.kind}

@@ -185,6 +185,7 @@ def _score_task(
         metric=key,
         value=summary.value,
         interval=summary.interval,
+        interval_kind=summary.interval_kind,
         num_correct=summary.num_correct,
         num_total=summary.num_total,
         num_problems=summary.num_problems,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tabom_cli.core.evaluation.statistics import (
     Interval,
@@ -13,6 +14,8 @@ from tabom_cli.core.evaluation.statistics import (
     pass_at_k,
     wilson_interval,
 )
+
+IntervalKind = Literal["wilson", "bootstrap over problems"]
 
 _NO_ANSWER = ("[invalid]", "")
 _NUM_RESAMPLES = 2000
@@ -45,10 +48,11 @@ class SampleScore:
 
 @dataclass(frozen=True)
 class Rate:
-    """A mean over problems with its 95 % interval, both in [0, 1]."""
+    """A mean over problems with its 95 % interval, both in [0, 1], and where that comes from."""
 
     value: float
     interval: Interval
+    kind: IntervalKind
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class TaskScore:
         version: The harness's version of the task.
         metric: Full key of the primary metric, such as `exact_match,flexible-extract`.
         value: Mean of the primary metric, in [0, 1].
-        interval: 95 % interval: Wilson's for one answer per problem, else a bootstrap over problems.
+        interval: 95 % interval: Wilson's when every problem scores 0 or 1 (a bootstrap of equal
+            scores would have no width), else a bootstrap over problems.
+        interval_kind: Which of the two it is.
         num_correct: Answers with score 1; None when the metric is not 0 or 1.
         num_total: Answers scored.
         num_problems: Problems scored.
@@ -77,6 +83,7 @@ class TaskScore:
     metric: str
     value: float
     interval: Interval
+    interval_kind: IntervalKind
     num_correct: int | None
     num_total: int
     num_problems: int
@@ -94,6 +101,7 @@ class Summary:
 
     value: float
     interval: Interval
+    interval_kind: IntervalKind
     num_correct: int | None
     num_total: int
     num_problems: int
@@ -118,15 +126,12 @@ def summarise(
     groups = list(by_problem.values())
     binary = all(sample.score in (0.0, 1.0) for sample in samples)
     num_correct = sum(sample.score == 1.0 for sample in samples) if binary else None
-    if num_correct is not None and num_samples == 1:
-        interval = wilson_interval(num_correct, len(samples))
-    else:
-        means = [sum(sample.score for sample in group) / len(group) for group in groups]
-        interval = bootstrap_interval(means, num_resamples=_NUM_RESAMPLES, seed=seed)
+    rate = _rate([sum(sample.score for sample in group) / len(group) for group in groups], seed)
     several = num_samples > 1 and binary
     return Summary(
-        value=sum(sample.score for sample in samples) / len(samples),
-        interval=interval,
+        value=rate.value,
+        interval=rate.interval,
+        interval_kind=rate.kind,
         num_correct=num_correct,
         num_total=len(samples),
         num_problems=len(groups),
@@ -158,5 +163,6 @@ def _majority(groups: Sequence[Sequence[SampleScore]], seed: int) -> Rate:
 def _rate(values: Sequence[float], seed: int) -> Rate:
     mean = sum(values) / len(values)
     if all(value in (0.0, 1.0) for value in values):
-        return Rate(mean, wilson_interval(round(sum(values)), len(values)))
-    return Rate(mean, bootstrap_interval(values, num_resamples=_NUM_RESAMPLES, seed=seed))
+        return Rate(mean, wilson_interval(round(sum(values)), len(values)), "wilson")
+    interval = bootstrap_interval(values, num_resamples=_NUM_RESAMPLES, seed=seed)
+    return Rate(mean, interval, "bootstrap over problems")
