@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
-from tabom_cli.core.errors import EnvironmentNotReady, UsageError
+from tabom_cli.core.errors import DataError, EnvironmentNotReady, TabomError, UsageError
 from tabom_cli.core.evaluation.records import Request, make_request
 from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
@@ -93,6 +93,52 @@ def task_config(spec: TaskSpec, settings: TaskSettings) -> dict[str, Any]:
     return config
 
 
+def load_task(spec: TaskSpec, settings: TaskSettings) -> Any:
+    """lm-eval's task object with its data.
+
+    Raises:
+        EnvironmentNotReady: There is no data folder and the Hub cannot be reached, or `task_config`.
+        DataError: The local data does not fit.
+    """
+    from lm_eval.tasks import TaskManager
+
+    config = task_config(spec, settings)
+    with _data_faults(spec, settings, is_loading=True):
+        return TaskManager(include_defaults=False).load([config])["tasks"][spec.name]
+
+
+@contextmanager
+def _data_faults(
+    spec: TaskSpec, settings: TaskSettings, *, is_loading: bool = False
+) -> Iterator[None]:
+    """Name task and data when lm-eval fails on a row, or when datasets cannot reach the Hub.
+
+    Both raise types of many libraries for one and the same cause.
+    """
+    try:
+        yield
+    except TabomError:
+        raise
+    except Exception as error:
+        if not spec.files:
+            raise
+        cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if settings.data_dir is None and is_loading:
+            raise EnvironmentNotReady(
+                f"task '{spec.name}': its data cannot be fetched from the Hub: {cause}",
+                hint="without a network give --data-dir DIR, which "
+                f"`tabom data pull DIR {spec.name}` fills on a connected machine",
+            ) from error
+        places = [
+            file.path if settings.data_dir is None else str(settings.data_dir / file.path)
+            for file in spec.files
+        ]
+        raise DataError(
+            f"{', '.join(places)}: does not fit task '{spec.name}': {cause}",
+            hint="fetch the published data with `tabom data pull`",
+        ) from error
+
+
 def render_requests(
     specs: Sequence[TaskSpec], settings: TaskSettings, *, seed: int, num_samples: int = 1
 ) -> tuple[list[Request], dict[str, str]]:
@@ -107,23 +153,21 @@ def render_requests(
     Returns:
         The requests in the order of tasks and problems, and the version of each task.
     """
-    from lm_eval.tasks import TaskManager
-
     requests: list[Request] = []
     versions: dict[str, str] = {}
     with quiet():
-        manager = TaskManager(include_defaults=False)
         for spec in specs:
-            task = manager.load([task_config(spec, settings)])["tasks"][spec.name]
+            task = load_task(spec, settings)
             versions[spec.name] = str(task.VERSION)
             task.set_fewshot_seed(seed=seed)
-            task.build_all_requests(
-                limit=settings.limit,
-                apply_chat_template=True,
-                fewshot_as_multiturn=True,
-                chat_template=_messages_as_json,
-                tokenizer_name="tabom",
-            )
+            with _data_faults(spec, settings):
+                task.build_all_requests(
+                    limit=settings.limit,
+                    apply_chat_template=True,
+                    fewshot_as_multiturn=True,
+                    chat_template=_messages_as_json,
+                    tokenizer_name="tabom",
+                )
             requests.extend(
                 _request(instance, seed=seed, sample_index=sample)
                 for instance in task.instances
@@ -151,7 +195,7 @@ def evaluate(
     with quiet():
         results = simple_evaluate(
             model=completion_lm(source, seed=seed, sample_index=sample_index),
-            tasks=[task_config(spec, settings)],
+            tasks=[load_task(spec, settings)],
             limit=settings.limit,
             bootstrap_iters=0,
             apply_chat_template=True,

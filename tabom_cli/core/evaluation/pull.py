@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core.errors import DataError, EnvironmentNotReady, UsageError
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSpec, load_tasks, task_names
+from tabom_cli.core.evaluation.benchmark_data import DataFile
+from tabom_cli.core.evaluation.tasks.base import TaskSpec, load_tasks, task_names
 from tabom_cli.core.files import file_sha256, write_json_atomic, write_text_atomic
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 

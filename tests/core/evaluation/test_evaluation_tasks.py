@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from tabom_cli.core.errors import DataError, UsageError
+from tabom_cli.core.evaluation.benchmark_data import read_rows
 from tabom_cli.core.evaluation.requests import build_requests
 from tabom_cli.core.evaluation.score import check_consent, primary_key
 from tabom_cli.core.evaluation.tasks.base import (
     check_data,
     load_task,
     load_tasks,
-    read_rows,
     task_names,
 )
 
@@ -36,9 +36,26 @@ def test_unknown_tasks_are_all_named_with_the_nearest_one() -> None:
     assert caught.value.exit_code == 2
 
 
-def test_tasks_that_need_loglikelihoods_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="'hellaswag' needs log-likelihoods"):
-        load_tasks(["hellaswag"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hellaswag", "truthfulqa_mc2", "glue", "super_glue", "rte", "headqa", "headqa_en"),
+        *("belebele", "belebele_deu_Latn", "xnli_de", "wmdp_bio", "arc_easy", "arc_de", "mmlu"),
+    ],
+)
+def test_tasks_that_need_loglikelihoods_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' needs log-likelihoods"):
+        load_tasks([name])
+
+
+@pytest.mark.parametrize(
+    "name", ["truthfulqa_gen", "arc_challenge_chat", "mmlu_pro_law", "mmlu_flan_cot_zeroshot", "drop"]
+)
+def test_tasks_of_the_harness_that_generate_are_unknown_but_not_of_the_wrong_kind(
+    name: str,
+) -> None:
+    with pytest.raises(UsageError, match=f"unknown task '{name}'"):
+        load_tasks([name])
 
 
 def test_no_task_and_repeated_tasks_are_refused() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from tabom_cli.core.errors import DataError, EnvironmentNotReady, UsageError
 from tabom_cli.core.evaluation import pull
-from tabom_cli.core.evaluation.tasks.base import DataFile, check_data, load_task, task_names
+from tabom_cli.core.evaluation.benchmark_data import DataFile
+from tabom_cli.core.evaluation.tasks.base import check_data, load_task, task_names
 
 
 def rows_of(file: DataFile) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ Knows no task and does not import lm-eval or datasets: listing tasks must be qui
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,45 +12,32 @@ from typing import Any, cast
 
 from tabom_cli.core import plugins
 from tabom_cli.core.errors import DataError, TabomError, UsageError
+from tabom_cli.core.evaluation.benchmark_data import DataFile, read_rows
 
 KIND = "evaluation task"
 
-LOGLIKELIHOOD_TASKS = (
-    "agieval",
-    "anli",
-    "arc_challenge",
-    "arc_easy",
-    "blimp",
-    "boolq",
-    "cb",
-    "ceval",
-    "cmmlu",
-    "commonsense_qa",
-    "copa",
-    "gpqa",
-    "hellaswag",
-    "lambada",
-    "logiqa",
-    "mathqa",
-    "medmcqa",
-    "medqa",
-    "mmlu",
-    "openbookqa",
-    "pile",
-    "piqa",
-    "pubmedqa",
-    "race",
-    "sciq",
-    "siqa",
-    "swag",
-    "truthfulqa_mc1",
-    "truthfulqa_mc2",
-    "wikitext",
-    "winogrande",
-    "wsc",
+_LOGLIKELIHOODS = """
+agieval anli arabicmmlu arc bbq belebele blimp boolq c4 cb ceval cmmlu cola commonsense_qa copa
+crows_pairs eus_exams global_mmlu glue gpqa haerae headqa hellaswag hendrycks_ethics
+include_base_44 kmmlu kobest lambada logiqa logiqa2 mathqa mc_taco medmcqa medqa mela metabench
+mmlu mnli mrpc multirc mutual openbookqa paloma paws pawsx pile piqa pubmedqa qa4mre qnli qqp
+race record rte sciq sib200 siqa social_iqa sst sst2 storycloze super_glue swag tinyArc
+tinyHellaswag tinyMMLU tinyTruthfulQA tinyWinogrande truthfulqa webqs wic wikitext winogender
+winogrande wmdp wnli wsc wsc273 xcopa xnli xstorycloze xwinograd
+"""
+LOGLIKELIHOOD_TASKS = tuple(_LOGLIKELIHOODS.split())
+"""Well-known tasks and families that need log-likelihoods, which a masked diffusion model lacks."""
+_GENERATES = (
+    "generative",
+    "_cot",
+    "_gen",
+    "llama",
+    "chat",
+    "_direct",
+    "mmlu_pro",
+    "agieval_math",
+    "mathcloze",
 )
-"""First words of well-known tasks that need log-likelihoods, which a masked diffusion model lacks."""
-_GENERATES = ("generative", "_cot", "_gen", "llama", "chat")
 """Parts of names of the variants of those tasks that generate text."""
 
 
@@ -59,42 +45,6 @@ def needs_loglikelihoods(name: str) -> bool:
     """Whether a task of the harness is known by its name to need log-likelihoods."""
     of_family = any(name == stem or name.startswith(f"{stem}_") for stem in LOGLIKELIHOOD_TASKS)
     return of_family and not any(part in name for part in _GENERATES)
-
-
-@dataclass(frozen=True)
-class HubData:
-    """Where a task's data lies on the Hub.
-
-    Attributes:
-        name: Dataset repository.
-        configuration: Name of the configuration, None for the only one.
-        splits: Splits that are joined, in this order.
-        gated: Whether its terms must be accepted first.
-    """
-
-    name: str
-    configuration: str | None
-    splits: tuple[str, ...]
-    gated: bool = False
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A local copy of a task's data.
-
-    Attributes:
-        path: Relative to the data folder.
-        split: The split that the harness expects it to be.
-        columns: Columns that every row must have.
-        hub: Where it comes from.
-        num_rows: Rows of the published data, None when not checked.
-    """
-
-    path: str
-    split: str
-    columns: tuple[str, ...]
-    hub: HubData | None = None
-    num_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -213,53 +163,6 @@ def check_data(specs: Sequence[TaskSpec], data_dir: Path | None) -> None:
                 faults.append(error)
     if faults:
         raise _together(faults, DataError)
-
-
-def read_rows(
-    data_dir: Path, file: DataFile, *, task: str, first_only: bool = False
-) -> list[dict[str, Any]]:
-    """The rows of a JSONL data file.
-
-    Raises:
-        DataError: The file is missing or empty, a line is no JSON object, or a column is missing.
-    """
-    path = data_dir / file.path
-    rows: list[dict[str, Any]] = []
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    rows.append(_row(line, f"{path}:{number}", file, task))
-                if rows and first_only:
-                    break
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; task '{task}' reads it",
-            hint=f"put it there with the columns {', '.join(file.columns)}, "
-            "or fetch it with `tabom data pull` on a connected machine",
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    if not rows:
-        raise DataError(f"{path}: empty; task '{task}' reads it")
-    return rows
-
-
-def _row(line: str, place: str, file: DataFile, task: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place}: no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{place}: no JSON object")
-    missing = [column for column in file.columns if column not in row]
-    if missing:
-        raise DataError(
-            f"{place}: task '{task}' needs the columns {', '.join(missing)}; "
-            f"the row has {', '.join(row) or 'none'}",
-            hint="is this the file of another benchmark?",
-        )
-    return row
 
 
 def _together(faults: Sequence[TabomError], kind: type[TabomError]) -> TabomError:

@@ -10,11 +10,18 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
 _OPTIONS = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3", "Correct Answer")
 HUB = HubData("Idavidrein/gpqa", "gpqa_main", ("train",), gated=True)
-FILE = DataFile("gpqa/gpqa_main.jsonl", "train", ("Question", *_OPTIONS), HUB, 448)
+FILE = DataFile(
+    "gpqa/gpqa_main.jsonl",
+    "train",
+    {"Question": str, **dict.fromkeys(_OPTIONS, str | None)},
+    HUB,
+    448,
+)
 
 
 def with_options(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
 HUB = HubData("openai/gsm8k", "main", ("test",))
-FILE = DataFile("gsm8k/test.jsonl", "test", ("question", "answer"), HUB, 1319)
+FILE = DataFile("gsm8k/test.jsonl", "test", {"question": str, "answer": str}, HUB, 1319)
 
 
 def _config(settings: TaskSettings) -> dict[str, Any]:

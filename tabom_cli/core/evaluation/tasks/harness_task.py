@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core.errors import DataError
-from tabom_cli.core.evaluation.tasks.base import DataFile, TaskSettings, read_rows
+from tabom_cli.core.evaluation.benchmark_data import DataFile, read_rows
+from tabom_cli.core.evaluation.tasks.base import TaskSettings
 
 
 def load_harness_config(relative_path: str, *, resolve_functions: bool = True) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def with_local_data(
         config: A task configuration.
         settings: Its data folder decides whether anything changes.
         file: Which file, as which split.
-        prepare: Rows to rows, before the task sees them.
+        prepare: Rows to rows, before the task sees them; raises DataError for rows that do not fit.
     """
     merged = {**config, "num_fewshot": settings.num_fewshot}
     if settings.data_dir is None:
@@ -54,7 +55,10 @@ def with_local_data(
         from datasets import Dataset
 
         rows = read_rows(data_dir, file, task=task)
-        return {file.split: Dataset.from_list(prepare(rows) if prepare else rows)}
+        rows = prepare(rows) if prepare else rows
+        if not rows:
+            raise DataError(f"{data_dir / file.path}: no row is a problem of task '{task}'")
+        return {file.split: Dataset.from_list(rows)}
 
     merged["custom_dataset"] = dataset
     merged["dataset_path"] = "json"

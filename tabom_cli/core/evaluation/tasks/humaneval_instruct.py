@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
 from tabom_cli.core.evaluation.tasks import code_task
-from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
 FILE = DataFile(
     "humaneval/HumanEval.jsonl",
     "test",
-    ("task_id", "prompt", "entry_point", "canonical_solution", "test"),
+    dict.fromkeys(("task_id", "prompt", "entry_point", "canonical_solution", "test"), str),
     HubData("openai/openai_humaneval", None, ("test",)),
     164,
 )

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData, read_rows
 from tabom_cli.core.evaluation.tasks import code_task
-from tabom_cli.core.evaluation.tasks.base import (
-    DataFile,
-    HubData,
-    TaskSettings,
-    TaskSpec,
-    read_rows,
-)
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
 FILE = DataFile(
     "mbpp/mbpp.jsonl",
     "test",
-    ("task_id", "text", "code", "test_list", "test_setup_code"),
+    {
+        "task_id": int,
+        "text": str,
+        "code": str,
+        # The prompt shows three.
+        "test_list": Annotated[list[str], Field(min_length=3)],
+        "test_setup_code": str | None,
+    },
     # Rows 1 to 974 in order: the splits partition them so.
     HubData("google-research-datasets/mbpp", "full", ("prompt", "test", "validation", "train")),
     974,

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
 HUB = HubData("HuggingFaceH4/MATH-500", None, ("test",))
-FILE = DataFile("math500/test.jsonl", "test", ("problem", "answer"), HUB, 500)
+FILE = DataFile(
+    "math500/test.jsonl",
+    "test",
+    {"problem": str, "answer": str},
+    HUB,
+    500,
+    optional={"solution": str | None},
+)
 
 
 def _with_solutions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "problem": row["problem"],
-            "solution": row.get("solution") or f"\\boxed{{{row['answer']}}}",
+            "solution": row["solution"] or f"\\boxed{{{row['answer']}}}",
             "answer": row["answer"],
         }
         for row in rows

@@ -6,11 +6,19 @@ which is what one task over all rows gives. Examples come from the problem's own
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
+from pydantic import Field
 
-_COLUMNS = ("question", "subject", "choices", "answer")
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
+
+_COLUMNS = {
+    "question": str,
+    "subject": str,
+    "choices": Annotated[list[str], Field(min_length=4, max_length=4)],
+    "answer": Annotated[int, Field(ge=0, le=3)],
+}
 FILE = DataFile("mmlu/test.jsonl", "test", _COLUMNS, HubData("cais/mmlu", "all", ("test",)), 14042)
 SHOTS = DataFile("mmlu/dev.jsonl", "dev", _COLUMNS, HubData("cais/mmlu", "all", ("dev",)), 285)
 DESCRIPTION = (

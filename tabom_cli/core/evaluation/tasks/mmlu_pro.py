@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabom_cli.core.evaluation.tasks.base import DataFile, HubData, TaskSettings, TaskSpec
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
+from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
-_COLUMNS = ("question", "options", "answer", "category", "cot_content")
+_COLUMNS = {
+    "question": str,
+    "options": list[str],
+    "answer": str,
+    "category": str,
+    "cot_content": str,
+}
 FILE = DataFile(
     "mmlu_pro/test.jsonl", "test", _COLUMNS, HubData("TIGER-Lab/MMLU-Pro", None, ("test",)), 12032
 )
