@@ -36,8 +36,8 @@ def evaluate(
     ] = None,
     data_dir: options.DataDirOption = None,
     profile: Annotated[
-        Literal["release", "paper"] | None,
-        typer.Option(help="Decode as the release or the paper does, by family and task."),
+        Literal["release", "paper", "none"] | None,
+        typer.Option(help="Decode settings by family and task [release]; none: the recipe's."),
     ] = None,
     task_list: Annotated[
         str | None, typer.Option("--tasks", metavar="A,B", help="Tasks, separated by commas.")
@@ -117,6 +117,8 @@ def evaluate(
     if dry_run:
         _show_dry_run(loaded, jobs, num_processes)
         return
+    if not launch.is_distributed():
+        _show_settings(jobs[0])
     with ExitStack() as locks:
         if not launch.is_distributed():
             from tabom_cli.core.files import exclusive_lock
@@ -132,6 +134,14 @@ def evaluate(
         )
         _show(table)
         console.result(str(path))
+
+
+def _show_settings(job: EvalJob) -> None:
+    from tabom_cli.core.evaluation.dry_run import settings_lines
+
+    for plan in job.plans:
+        for line in settings_lines(plan):
+            console.note(f"{plan.spec.name}: {line}")
 
 
 def _folder(output: Path | None, run_folder: Path, checkpoint: str, name: str) -> Path:
@@ -183,15 +193,16 @@ def _run(
     record_tds: bool,
     num_processes: int | None,
 ) -> None:
-    from tabom_cli.core.evaluation import job as steps
+    from tabom_cli.core.evaluation import checks
+    from tabom_cli.core.evaluation.job import write_requests
 
     for job in jobs if not launch.is_distributed() else ():
         if phase == "all":
-            steps.check_scoring(job)
+            checks.check_scoring(job)
         if phase == "generate":
-            steps.check_requests(job)
+            checks.check_requests(job)
         if phase in {"all", "requests"}:
-            steps.write_requests(job)
+            write_requests(job)
     if phase in {"all", "generate"}:
         runs.start_processes(loaded.recipe, num_processes)
     for job in jobs:

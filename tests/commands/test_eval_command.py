@@ -192,6 +192,49 @@ def test_profiles_pick_settings_by_family_and_record_what_was_overridden(
     assert "decode.max_new_tokens 8 instead of 256" in stderr
 
 
+def test_llada_code_is_decoded_with_its_eos_options_unless_told_otherwise() -> None:
+    arguments = ("GSAI-ML/LLaDA-8B-Instruct", "humaneval_instruct", "--dry-run")
+    shown = " ".join(run(*arguments)[0].split())
+    assert "low_confidence 512/512, block 512, EOS suppressed (logits), T=0" in shown
+    assert "(profile 'release')" in shown
+    assert "not used of the recipe: decode.steps 256" in shown
+    shown = " ".join(run(*arguments, "--profile", "none")[0].split())
+    assert "low_confidence 256/256, block 8, T=0 (the recipe's eval.decode)" in shown
+
+
+def test_what_decides_the_decode_is_said_before_anything_is_answered(
+    models: tuple[Path, Path], fixtures: Path, tmp_path: Path
+) -> None:
+    _, stderr = run(
+        *(models[0], "gsm8k_cot", "countdown", "--recipe", "tiny", "--limit", "1"),
+        *("--set", "eval.decode.max_new_tokens=8", "--set", "eval.decode.steps=8"),
+        *("--data-dir", fixtures / "benchmarks", "--output", tmp_path),
+    )
+    began = stderr[: stderr.index("<|im_start|>assistant")]
+    assert "gsm8k_cot: entropy 8/8, T=0.1 (profile 'release')" in began
+    assert "countdown: entropy 8/8, T=0 (the recipe's eval.decode)" in began
+    assert results(tmp_path)["gsm8k_cot"]["settings"]["profile"] == "release"
+    assert results(tmp_path)["countdown"]["settings"]["profile"] is None
+
+
+def test_settings_of_another_family_are_refused(
+    small_llada: Path, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a Hub name's config is not on this machine and the recipe's family is taken."""
+    from tabom_cli.core.models import source
+
+    unknown = source.CheckpointInfo("base", str(small_llada), str(small_llada), None)
+    known = source.inspect_checkpoint
+    monkeypatch.setattr(
+        source, "inspect_checkpoint", lambda p: unknown if p == str(small_llada) else known(p)
+    )
+    with pytest.raises(UsageError, match=r"is of family 'llada'.*picked for 'dream'"):
+        run(
+            *(small_llada, "gsm8k_cot", "--recipe", "tiny", "--limit", "1"),
+            *("--data-dir", fixtures / "benchmarks", "--output", tmp_path / "o"),
+        )
+
+
 def test_several_samples_give_pass_at_k(models: tuple[Path, Path], tmp_path: Path) -> None:
     _, stderr = run(
         *(models[0], "countdown", *SAMPLED, "--limit", "3", "--num-samples", "4"),

@@ -15,8 +15,9 @@ class EvalConfig(Section):
 
     tasks: StringTuple = ()
     """Task names used when the command line names none."""
-    profile: Literal["release", "paper"] | None = None
-    """Preset of decode settings per family and task; null uses `decode` below for every task."""
+    profile: Literal["release", "paper", "none"] | None = None
+    """Preset of decode settings per family and task; null takes `release` where it has the task and
+    `decode` below elsewhere, `none` always takes `decode`."""
     num_fewshot: int = Field(0, ge=0)
     """Examples in the prompt."""
     num_samples: int = Field(1, ge=1)
@@ -33,4 +34,5 @@ class EvalConfig(Section):
     allow_code_execution: bool = False
     """Consent to run generated code, inside the sandbox only."""
     decode: DecodeConfig = Field(default_factory=lambda: DecodeConfig.model_validate({}))
-    """How answers are decoded."""
+    """How tasks without a preset are decoded, and what `tabom generate` and `tabom tds` use; its
+    batch_size holds for presets too."""

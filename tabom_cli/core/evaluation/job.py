@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabom_cli.core.errors import RunError, UsageError
+from tabom_cli.core.evaluation.checks import check_family, check_folder
 from tabom_cli.core.evaluation.config import EvalConfig
 from tabom_cli.core.evaluation.plan import TaskPlan, plan_tasks
-from tabom_cli.core.evaluation.records import completion_files, read_completions
 from tabom_cli.core.evaluation.tasks.base import load_tasks
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
@@ -52,6 +51,7 @@ class EvalJob:
         limit: Problems per task, None for all.
         seed: Seeds few-shot draws, every row's sampler and the bootstraps.
         consent: Whether generated code may run in the sandbox.
+        family: Family that the plans were made for, None when it is not known.
         paper: Row and table of the paper to compare with, None when nothing was published.
     """
 
@@ -62,6 +62,7 @@ class EvalJob:
     limit: int | None
     seed: int
     consent: bool
+    family: str | None = None
     paper: tuple[str, str] | None = None
 
     @property
@@ -124,6 +125,7 @@ def plan_job(
         limit=config.limit,
         seed=seed,
         consent=config.allow_code_execution,
+        family=family,
         paper=paper,
     )
 
@@ -143,50 +145,6 @@ def write_requests(job: EvalJob) -> None:
             seed=job.seed,
             num_samples=first.num_samples,
         )
-
-
-def check_requests(job: EvalJob) -> None:
-    """Check that the prompts were made, for a machine that only answers.
-
-    Raises:
-        UsageError: A requests file is missing.
-    """
-    missing = [str(group.requests) for group in job.groups if not group.requests.is_file()]
-    if missing:
-        raise UsageError(
-            f"{', '.join(missing)}: no such file",
-            hint="make it on a machine with lm-eval: the same command with --phase requests",
-        )
-
-
-def check_scoring(job: EvalJob) -> None:
-    """Check consent and sandbox before hours of decoding, not after.
-
-    Raises:
-        UsageError: A task runs code and there is no consent.
-        EnvironmentNotReady: The sandbox does not work here.
-    """
-    from tabom_cli.core.evaluation.score import check_consent
-
-    check_consent([plan.spec for plan in job.plans], job.consent)
-
-
-def check_folder(job: EvalJob, model: DiffusionLM) -> None:
-    """Refuse (RunError) a folder that holds answers of another model, even to other tasks."""
-    from tabom_cli.core.evaluation.identity import weights_hash
-
-    own = weights_hash(model.network)
-    for path in sorted(job.folder.glob("completions*.jsonl")):
-        if ".rank" in path.name or not completion_files(path):
-            continue
-        header, _ = read_completions(path)
-        if header is not None and header.weights_hash != own:
-            adapter = f" + {header.adapter}" if header.adapter else ""
-            raise RunError(
-                f"{path} holds answers of other weights ({header.model}{adapter}, "
-                f"hash {header.weights_hash}; now {model.name}, hash {own})",
-                hint="another model, adapter or dtype: choose another --output folder",
-            )
 
 
 def answer(
@@ -221,6 +179,7 @@ def answer(
     from tabom_cli.core.evaluation.generate import generate
     from tabom_cli.core.evaluation.preview import preview_ids, read_previews
 
+    check_family(job, model)
     check_folder(job, model)
     wait()
 

@@ -13,7 +13,15 @@ from typing import Any, Literal
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.errors import UsageError
 from tabom_cli.core.evaluation.config import EvalConfig
-from tabom_cli.core.evaluation.presets import find_preset, load_presets, override
+from tabom_cli.core.evaluation.presets import (
+    AROUND_DECODE,
+    DEFAULT_PROFILE,
+    Preset,
+    families_of,
+    find_preset,
+    load_presets,
+    override,
+)
 from tabom_cli.core.evaluation.tasks.base import TaskSpec
 
 
@@ -28,8 +36,10 @@ class TaskPlan:
         num_samples: Answers per problem.
         max_prompt_length: Prompt budget in tokens.
         answer_end: Where answers end.
-        profile: Preset that was taken, None for the recipe's own settings.
+        profile: Profile of the preset that was taken, None for the recipe's own settings.
         overridden: What departs from the preset, `{"decode.<key>": {"preset": ..., "used": ...}}`.
+        overruled: What the recipe sets and the preset decides otherwise, such as
+            `{"decode.steps": 8}`.
         note: The preset's note.
     """
 
@@ -41,6 +51,7 @@ class TaskPlan:
     answer_end: Literal["turn", "eos"]
     profile: str | None = None
     overridden: Mapping[str, Any] = field(default_factory=dict)
+    overruled: Mapping[str, Any] = field(default_factory=dict)
     note: str | None = None
 
     def requests_path(self, folder: Path) -> Path:
@@ -56,6 +67,17 @@ class TaskPlan:
         """What to record beside the score."""
         return {"profile": self.profile, "overridden": dict(self.overridden), "note": self.note}
 
+    def origin(self) -> str:
+        """Where the settings come from, for a person."""
+        return f"profile '{self.profile}'" if self.profile else "the recipe's eval.decode"
+
+    def overruled_text(self) -> str | None:
+        """What the recipe sets in vain, None when nothing."""
+        if not self.overruled:
+            return None
+        keys = ", ".join(f"{key} {value}" for key, value in self.overruled.items())
+        return f"not used of the recipe: {keys} (to use it: --profile none, or --set)"
+
 
 def plan_tasks(
     specs: Sequence[TaskSpec],
@@ -64,7 +86,9 @@ def plan_tasks(
     family: str | None,
     overrides: Mapping[str, Any] | None = None,
 ) -> list[TaskPlan]:
-    """A plan for every task: from the profile that `config` names, else from `config` itself.
+    """A plan for every task: from a preset where there is one, else from `config` itself.
+
+    Without a profile in `config` that is the release's preset; `none` takes no preset.
 
     Args:
         specs: The tasks.
@@ -73,8 +97,8 @@ def plan_tasks(
         overrides: Settings from the command line, laid over the preset (see `presets.override`).
 
     Raises:
-        UsageError: The profile does not exist or has no setting for a task; several samples without
-            randomness; a wrong override.
+        UsageError: The named profile has no setting for a task; a task has presets and the family is
+            not known; several samples without randomness; a wrong override.
     """
     plans = [_plan(spec, config, family, overrides or {}) for spec in specs]
     for plan in plans:
@@ -94,7 +118,8 @@ def _is_random(decode: DecodeConfig) -> bool:
 def _plan(
     spec: TaskSpec, config: EvalConfig, family: str | None, overrides: Mapping[str, Any]
 ) -> TaskPlan:
-    if config.profile is None:
+    preset = _preset(spec.name, config.profile, family)
+    if preset is None:
         return TaskPlan(
             spec=spec,
             decode=config.decode,
@@ -103,21 +128,8 @@ def _plan(
             max_prompt_length=config.max_prompt_length,
             answer_end=config.answer_end,
         )
-    if family is None:
-        raise UsageError(
-            f"profile '{config.profile}' has settings per model family, and the family of this "
-            "checkpoint is not known here",
-            hint="give a local folder, or fetch the checkpoint's config.json first",
-        )
-    preset = find_preset(family, config.profile, spec.name)
-    if preset is None:
-        known = ", ".join(load_presets(family, config.profile))
-        raise UsageError(
-            f"profile '{config.profile}' of family '{family}' has no setting for task "
-            f"'{spec.name}', only for {known}",
-            hint="without a profile the recipe's eval.decode is used",
-        )
-    changed, record = override(preset, overrides)
+    changes = {**overrides, "batch_size": config.decode.batch_size}
+    changed, record = override(preset, changes)
     return TaskPlan(
         spec=spec,
         decode=changed.decode,
@@ -125,7 +137,46 @@ def _plan(
         num_samples=config.num_samples,
         max_prompt_length=changed.max_prompt_length,
         answer_end=changed.answer_end,
-        profile=config.profile,
+        profile=preset.profile,
         overridden=record,
+        overruled=_overruled(config, changed),
         note=changed.note,
     )
+
+
+def _preset(task: str, profile: str | None, family: str | None) -> Preset | None:
+    """The preset of a task; None when the recipe's settings hold."""
+    if profile == "none":
+        return None
+    families = families_of(task, profile or DEFAULT_PROFILE)
+    if family is None and (profile or families):
+        raise UsageError(
+            f"{task} has settings per model family, and the family of this checkpoint is not known "
+            "here",
+            hint="give a local folder, or fetch the checkpoint's config.json first; "
+            "--profile none takes the recipe's eval.decode",
+        )
+    if family in families:
+        return find_preset(family, profile or DEFAULT_PROFILE, task)
+    if profile is None or family is None:
+        return None
+    known = ", ".join(load_presets(family, profile))
+    raise UsageError(
+        f"profile '{profile}' of family '{family}' has no setting for task '{task}', "
+        f"only for {known}",
+        hint="without --profile such a task takes the recipe's eval.decode",
+    )
+
+
+def _overruled(config: EvalConfig, used: Preset) -> dict[str, Any]:
+    """What the recipe sets in so many words, and what is done otherwise."""
+    sections = (
+        ("decode.", config.decode, used.decode, list(type(config.decode).model_fields)),
+        ("", config, used, AROUND_DECODE),
+    )
+    return {
+        prefix + key: getattr(recipe, key)
+        for prefix, recipe, preset, keys in sections
+        for key in keys
+        if key in recipe.model_fields_set and getattr(recipe, key) != getattr(preset, key)
+    }

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tabom_cli.core import plugins
@@ -7,6 +9,7 @@ from tabom_cli.core.evaluation.config import EvalConfig
 from tabom_cli.core.evaluation.plan import plan_tasks
 from tabom_cli.core.evaluation.presets import find_preset, load_presets, override, preset_files
 from tabom_cli.core.evaluation.tasks.base import load_task, load_tasks, task_names
+from tabom_cli.core.recipe import load_recipe
 
 # (new tokens, steps, block, EOS suppression) by family, profile and task: Table 8 of the paper and
 # the release's evaluation scripts.
@@ -105,11 +108,64 @@ def test_wrong_overrides_are_refused(changes: dict[str, int], message: str) -> N
         override(preset, changes)
 
 
-def test_a_plan_without_profile_is_the_recipes_own() -> None:
+def test_a_task_without_preset_is_decoded_as_the_recipe_says() -> None:
     config = EvalConfig(decode=DecodeConfig(steps=7, max_new_tokens=7), max_prompt_length=64)
     (plan,) = plan_tasks([load_task("countdown")], config, family="dream")
     assert plan.decode.steps == 7
     assert (plan.max_prompt_length, plan.answer_end, plan.profile) == (64, "turn", None)
+    assert plan.origin() == "the recipe's eval.decode"
+
+
+def test_no_profile_takes_the_releases_preset_of_each_task() -> None:
+    """A recipe of another task must not decide: LLaDA's code tasks need their EOS options."""
+    config = load_recipe("llada_prm12k").recipe.eval
+    names = ["humaneval_instruct", "humaneval_instruct_dream", "mbpp_instruct", "countdown"]
+    plans = {plan.spec.name: plan for plan in plan_tasks(load_tasks(names), config, family="llada")}
+    for name, plan in plans.items():
+        preset = find_preset("llada", "release", name)
+        assert plan.profile == (preset and "release")
+        ours = plan.decode.model_dump(exclude={"batch_size"})
+        assert ours == (preset or config).decode.model_dump(exclude={"batch_size"})
+        assert plan.decode.batch_size == config.decode.batch_size == 8
+    assert plans["humaneval_instruct"].decode.eos_suppression == "logits"
+    assert plans["mbpp_instruct"].decode.eos_suppression == "confidence"
+
+
+def test_profile_none_takes_the_recipes_decode() -> None:
+    config = EvalConfig(profile="none", decode=DecodeConfig(steps=7, max_new_tokens=7))
+    (plan,) = plan_tasks([load_task("gsm8k_cot")], config, family="llada")
+    assert (plan.decode.steps, plan.profile, plan.answer_end) == (7, None, "turn")
+
+
+def test_what_a_recipe_sets_and_the_preset_overrules_is_named() -> None:
+    decode = DecodeConfig(steps=8, max_new_tokens=256, batch_size=3)
+    config = EvalConfig(decode=decode, max_prompt_length=64)
+    (plan,) = plan_tasks([load_task("gsm8k_cot")], config, family="dream")
+    assert plan.overruled == {"decode.steps": 8, "max_prompt_length": 64}
+    assert (plan.decode.steps, plan.decode.batch_size, plan.overridden) == (256, 3, {})
+    text = plan.overruled_text()
+    assert text is not None
+    assert "decode.steps 8, max_prompt_length 64" in text
+    typed = {"steps": 8}
+    (plan,) = plan_tasks([load_task("gsm8k_cot")], config, family="dream", overrides=typed)
+    assert plan.overruled == {"max_prompt_length": 64}
+    assert plan.overridden == {"decode.steps": {"preset": 256, "used": 8}}
+
+
+@pytest.mark.parametrize(
+    "name", ["dream_prm12k", "dream_ling_coder", "llada_prm12k", "llada_ling_coder"]
+)
+def test_shipped_recipes_decode_their_own_task_as_the_release_does(name: str) -> None:
+    config = load_recipe(name).recipe.eval
+    (plan,) = plan_tasks(load_tasks(config.tasks), config, family=name.partition("_")[0])
+    assert (plan.profile, plan.overruled) == ("release", {})
+
+
+@pytest.mark.parametrize("profile", [None, "release"])
+def test_presets_of_an_unknown_family_are_refused_not_guessed(profile: Any) -> None:
+    with pytest.raises(UsageError, match="the family of this checkpoint is not known"):
+        plan_tasks([load_task("gsm8k_cot")], EvalConfig(profile=profile), family=None)
+    assert plan_tasks([load_task("countdown")], EvalConfig(), family=None)[0].profile is None
 
 
 def test_a_plan_with_profile_takes_the_familys_preset_and_own_files(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -41,7 +41,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "objective.rank_weight": 2.0,
         "objective.rank_margin": 0.1,
         "train.global_batch_size": 8 * 8,
-        "eval.tasks": ["mbpp_instruct"],
+        "eval.tasks": ["mbpp_instruct_dream"],
+        "tds.task": "mbpp_instruct_dream",
         "eval.decode.max_new_tokens": 512,
     },
     "llada_prm12k": {
@@ -65,7 +66,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "objective.rank_weight": 1.0,
         "objective.rank_margin": 0.3,
         "train.global_batch_size": 4 * 8,
-        "eval.tasks": ["humaneval_instruct"],
+        "eval.tasks": ["humaneval_instruct_dream"],
+        "tds.task": "humaneval_instruct_dream",
         "eval.decode.max_new_tokens": 512,
     },
 }

@@ -20,6 +20,9 @@ from tabom_cli.core.plugins import nearest
 
 Profile = Literal["release", "paper"]
 
+DEFAULT_PROFILE: Profile = "release"
+"""Taken for every task that it has when no profile is named."""
+
 AROUND_DECODE = ("num_fewshot", "max_prompt_length", "answer_end")
 """Settings of a preset that are no decode settings and can be overridden too."""
 
@@ -80,6 +83,13 @@ def find_preset(family: str, profile: str, task: str) -> Preset | None:
     return load_presets(family, profile).get(task)
 
 
+def families_of(task: str, profile: str) -> list[str]:
+    """Families with a setting for a task under a profile."""
+    files = (name.partition("_") for name in preset_files())
+    families = [family for family, _, found in files if found == profile]
+    return [family for family in families if find_preset(family, profile, task)]
+
+
 def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[str, Any]]:
     """A preset with other settings, and what was overridden for the record.
 
@@ -89,8 +99,8 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[s
             `answer_end`.
 
     Returns:
-        The changed preset, and `{"<key>": {"preset": old, "used": new}}` of real changes, where
-        decode settings have keys `decode.<key>`.
+        The changed preset, and `{"<key>": {"preset": old, "used": new}}` of changes that can change
+        an answer (the batch size cannot), where decode settings have keys `decode.<key>`.
 
     Raises:
         UsageError: An unknown key or a value out of range.
@@ -113,7 +123,7 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[s
     record = {
         f"decode.{key}": {"preset": before[key], "used": value}
         for key, value in decode.model_dump().items()
-        if value != before[key]
+        if value != before[key] and key != "batch_size"
     }
     for key, value in around.items():
         if value != getattr(preset, key):
