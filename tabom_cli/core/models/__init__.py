@@ -14,5 +14,6 @@ SHARED_MODULES = (
     "template",
     "template_batch",
     "tokenizers",
+    "values",
     "weights",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,18 +57,29 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise ModelError(f"{path}: file not found", hint=_AGAIN) from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not a safetensors file: {error}", hint=_AGAIN) from error
-    if not isinstance(entries, dict):
-        raise ModelError(f"{path}: not a safetensors file: the header is no object", hint=_AGAIN)
-    entries.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    infos, end = _parse_header(path, entries)
     if size != 8 + length + end:
         word = "truncated" if size < 8 + length + end else "too long"
         raise ModelError(
             f"{path}: {word}: {size} bytes, its header promises {8 + length + end}", hint=_AGAIN
         )
-    return {
-        name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()
-    }
+    return infos
+
+
+def _parse_header(path: Path, entries: Any) -> tuple[dict[str, TensorInfo], int]:
+    """Tensors of a parsed header, and the length of the data behind it in bytes."""
+    infos, end = {}, 0
+    try:
+        for name, entry in entries.items():
+            if name != "__metadata__":
+                shape = tuple(map(operator.index, entry["shape"]))
+                infos[name] = TensorInfo(str(entry["dtype"]), shape)
+                end = max(end, operator.index(entry["data_offsets"][1]))
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{path}: not a safetensors file: its header does not list tensors", hint=_AGAIN
+        ) from error
+    return infos, end
 
 
 _AGAIN = "copy or download this file again"
@@ -90,6 +102,7 @@ def check_checkpoint(
             in a wrong place, of a wrong shape or type. All are listed.
     """
     faults: list[str] = []
+    unreadable: list[str] = []
     found: dict[Path, list[str]] = {}
     placed: dict[str, Path] = {}
     promised = _weight_map(folder)
@@ -97,7 +110,7 @@ def check_checkpoint(
         try:
             header = read_header(path)
         except ModelError as error:
-            faults.append(error.message)
+            unreadable.append(error.message)
             continue
         for name, info in header.items():
             where = f"{path}: {name}"
@@ -114,6 +127,7 @@ def check_checkpoint(
             else:
                 found.setdefault(path, []).append(name)
             placed.setdefault(name, path)
+    raise_faults(f"{folder}: files that cannot be read", unreadable, hint=_AGAIN)
     for name in expected:
         if name not in placed:
             owner = folder / promised[name] if promised and name in promised else folder

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tabom_cli.core.errors import ModelError
+from tabom_cli.core.models.values import DreamValues, FileValues, LLaDAValues, faults_in
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -46,50 +47,34 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "dream": (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "mask_token_id",
-        "eos_token_id",
-    ),
-    "llada": (
-        "vocab_size",
-        "d_model",
-        "n_layers",
-        "n_heads",
-        "mask_token_id",
-        "eos_token_id",
-    ),
+_FAMILIES: Mapping[str, tuple[str, type[FileValues]]] = {
+    "Dream": ("dream", DreamValues),
+    "llada": ("llada", LLaDAValues),
 }
-"""Keys without which a config says too little; class defaults must never stand in for them."""
 
 
 def family_of(config: Mapping[str, Any], *, source: str = "config.json") -> str:
-    """The family's plugin name, after checking that the config is one of ours and complete.
+    """The family's plugin name, after checking that the config is one of ours, complete and typed.
 
     Args:
         config: Parsed config.json.
         source: Where it came from, for the message.
 
     Raises:
-        ModelError: Another architecture, or keys are missing (all are named).
+        ModelError: Another architecture, or values that are missing or of another type (all are named).
     """
     model_type = config.get("model_type")
-    family = {"Dream": "dream", "llada": "llada"}.get(str(model_type))
-    if family is None:
+    if str(model_type) not in _FAMILIES:
         raise ModelError(
             f"{source}: model_type {model_type!r} is not supported; supported are 'Dream' (Dream-7B, "
             "Dream-Coder) and 'llada' (LLaDA-8B, LLaDA-1.5)",
             hint="block-diffusion and mixture-of-experts successors (LLaDA2, SDAR, ...) are other networks",
         )
-    missing = [key for key in REQUIRED[family] if config.get(key) is None]
-    if missing:
+    family, expected = _FAMILIES[str(model_type)]
+    faults = faults_in(config, expected)
+    if faults:
         raise ModelError(
-            f"{source}: {', '.join(missing)} missing from a {model_type} config",
+            f"{source}: not a {model_type} config: {'; '.join(faults)}",
             hint="copy config.json from the original checkpoint again",
         )
     return family
@@ -168,7 +153,7 @@ def _dream_shapes(config: Mapping[str, Any]) -> Shapes:
 def _llada_shapes(config: Mapping[str, Any]) -> Shapes:
     width, heads = config["d_model"], config["n_heads"]
     keys = (config.get("n_kv_heads") or heads) * (width // heads)
-    inner = config.get("mlp_hidden_size") or config.get("mlp_ratio", 4) * width
+    inner = config.get("mlp_hidden_size") or int(config.get("mlp_ratio", 4) * width)
     rows = config.get("embedding_size") or config["vocab_size"]
     shapes: Shapes = {"model.transformer.wte.weight": (rows, width)}
     for index in range(config["n_layers"]):

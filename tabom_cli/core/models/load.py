@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tabom_cli.core import plugins
-from tabom_cli.core.errors import EnvironmentNotReady
+from tabom_cli.core.errors import EnvironmentNotReady, ModelError
 from tabom_cli.core.models.footprint import family_of
 from tabom_cli.core.models.source import (
     CheckpointInfo,
@@ -36,6 +36,7 @@ __all__ = [
     "load_checked_tokenizer",
     "load_model",
     "load_network",
+    "read_network_config",
 ]
 
 
@@ -132,13 +133,7 @@ def load_network(source: Source, config: ModelConfig, *, device: str = "cpu", se
 
     from tabom_cli.core.models.weights import draw_weights, read_weights
 
-    values = read_config(source.folder)
-    family = plugins.load(
-        "model family", family_of(values, source=str(source.folder / "config.json"))
-    )
-    # Dropped: some published copies ask for a kernel here; the recipe decides.
-    values.pop("attn_implementation", None)
-    network_config = family.CONFIG(**values)
+    family, network_config = read_network_config(source.folder)
     dtype = getattr(torch, config.dtype)
     network_config.dtype = dtype
     network_config._attn_implementation = config.attention
@@ -151,6 +146,28 @@ def load_network(source: Source, config: ModelConfig, *, device: str = "cpu", se
     else:
         read_weights(network, source.folder, device=device, dtype=dtype)
     return network.eval()
+
+
+def read_network_config(folder: Path) -> tuple[Any, Any]:
+    """The family's plugin and its config object, after the family's own checks of all options.
+
+    Args:
+        folder: Holds config.json.
+
+    Raises:
+        ModelError: config.json is damaged, or asks for what the network does not have.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    path = folder / "config.json"
+    values = read_config(folder)
+    family = plugins.load("model family", family_of(values, source=str(path)))
+    # Dropped: some published copies ask for a kernel here; the recipe decides.
+    values.pop("attn_implementation", None)
+    try:
+        return family, family.CONFIG(**values)
+    except (AttributeError, TypeError, ValueError, StrictDataclassError) as error:
+        raise ModelError(f"{path}: not a config that transformers can read: {error}") from error
 
 
 def check_device(device: str) -> None:

@@ -25,6 +25,7 @@ from tabom_cli.core.models.source import (
     describe_folder,
     read_json,
 )
+from tabom_cli.core.models.values import AdapterValues, faults_in
 
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "bias": ("none", None),
@@ -115,7 +116,10 @@ def load_adapter(
     if lora is not None:
         _refuse_other_settings(path, values, lora)
     known = set(PeftLoraConfig.__dataclass_fields__)
-    settings = PeftLoraConfig(**{key: value for key, value in values.items() if key in known})
+    try:
+        settings = PeftLoraConfig(**{key: value for key, value in values.items() if key in known})
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path / ADAPTER_CONFIG}: peft refuses it: {error}") from error
     settings.inference_mode = lora is None
     settings.base_model_name_or_path = base
     model = _wrap(network, settings, source=str(path / ADAPTER_CONFIG))
@@ -141,7 +145,8 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The parsed adapter_config.json, checked to be plain LoRA.
 
     Raises:
-        ModelError: Absent, no LoRA, or with options that change more than linear layers.
+        ModelError: Absent, no LoRA, with options that change more than linear layers, or with values
+            that are missing or of another type.
     """
     path = folder / ADAPTER_CONFIG
     values = read_json(path, missing_hint=describe_folder(folder))
@@ -155,6 +160,11 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     if odd:
         raise ModelError(
             f"{path}: not supported: {', '.join(odd)}", hint="plain LoRA adapters only"
+        )
+    faults = faults_in(values, AdapterValues)
+    if faults:
+        raise ModelError(
+            f"{path}: not a LoRA config: {'; '.join(faults)}", hint="copy the adapter folder again"
         )
     return values
 
@@ -206,7 +216,7 @@ def _wrap(network: nn.Module, settings: Any, *, source: str) -> nn.Module:
             # peft asks transformers under names that the newest version calls deprecated.
             warnings.simplefilter("ignore", FutureWarning)
             return get_peft_model(network, settings)  # type: ignore[arg-type]
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{source}: the adapter cannot be attached: {error}") from error
     finally:
         torch.random.set_rng_state(state)

@@ -55,7 +55,7 @@ def test_adapter_names_are_those_that_peft_writes(fixtures: Path, name: str) -> 
 
 
 def test_missing_keys_are_named_together() -> None:
-    with pytest.raises(ModelError, match="hidden_size, num_hidden_layers missing"):
+    with pytest.raises(ModelError, match="hidden_size is missing; num_hidden_layers is missing"):
         family_of(
             {
                 "model_type": "Dream",

@@ -328,6 +328,29 @@ def test_adapters_that_are_not_plain_lora_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": "a", "lora_alpha": "x"}, r"r = 'a'.*lora_alpha = 'x'"),
+        ({"r": None, "lora_alpha": None}, "r is missing; lora_alpha is missing"),
+        ({"r": 0}, "r = 0"),
+        ({"task_type": "XX"}, "task_type = 'XX'.*FEATURE_EXTRACTION"),
+        ({"target_modules": ["q_proj", 3]}, "target_modules"),
+        ({"rank_pattern": 5}, "rank_pattern = 5"),
+        ({"exclude_modules": 5}, "cannot be attached"),
+        ({"init_lora_weights": "loftq"}, "peft refuses it.*loftq"),
+    ],
+)
+def test_adapter_settings_of_a_wrong_type_are_named(
+    fixtures: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = adapter_copy(fixtures, tmp_path)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, **changes}))
+    with pytest.raises(ModelError, match=rf"adapter_config\.json: .*{message}"):
+        load_adapter(base(fixtures / "models" / "dream_gqa"), str(folder), base="b", family="dream")
+
+
+@pytest.mark.parametrize(
     ("leftover", "message"),
     [("adapter_model.bin", "pickles"), (None, "adapter_model.safetensors: file not found")],
 )

@@ -285,6 +285,28 @@ def test_a_file_that_is_no_safetensors_is_refused(small_checkpoint: Callable[...
         load_model(config(folder))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {"a": 5},
+        {"a": {"x": 1}},
+        {"a": {"dtype": "F32", "shape": ["z"], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, "4"]}},
+    ],
+)
+def test_a_header_that_lists_no_tensors_is_the_only_fault(
+    small_checkpoint: Callable[..., Path], header: object
+) -> None:
+    folder = small_checkpoint("dream")
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(ModelError, match="its header does not list tensors") as caught:
+        load_model(config(folder))
+    assert "missing" not in caught.value.message
+
+
 def test_a_tensor_in_two_shards_is_refused(small_checkpoint: Callable[..., Path]) -> None:
     folder = small_checkpoint("dream", num_shards=2)
     second = folder / "model-00002-of-00002.safetensors"
@@ -362,6 +384,63 @@ def test_a_broken_config_is_named(small_checkpoint: Callable[..., Path], text: s
     (folder / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json"):
         load_model(config(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("llada", {"mask_token_id": "5x"}),
+        ("llada", {"mask_token_id": -1}),
+        ("llada", {"eos_token_id": "abc"}),
+        ("llada", {"eos_token_id": []}),
+        ("llada", {"eos_token_id": [0, "x"]}),
+        ("llada", {"pad_token_id": 1.5}),
+        ("llada", {"n_layers": "two", "n_heads": 0}),
+        ("llada", {"n_kv_heads": 0}),
+        ("llada", {"vocab_size": "40"}),
+        ("llada", {"rms_norm_eps": "1e-5"}),
+        ("llada", {"rms_norm_eps": None}),
+        ("llada", {"rope_theta": "x"}),
+        ("llada", {"rope_parameters": "x"}),
+        ("llada", {"mlp_ratio": float("nan")}),
+        ("llada", {"weight_tying": "yes"}),
+        ("dream", {"hidden_size": "a", "rope_theta": 0}),
+        ("dream", {"num_attention_heads": 0}),
+        ("dream", {"num_hidden_layers": True}),
+        ("dream", {"vocab_size": None}),
+    ],
+)
+def test_values_of_a_wrong_type_or_size_are_named_together(
+    small_checkpoint: Callable[..., Path], family: str, changes: dict[str, Any]
+) -> None:
+    folder = small_checkpoint(family)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, **changes}))
+    for read in (lambda: load_model(config(folder)), lambda: inspect_checkpoint(str(folder))):
+        with pytest.raises(ModelError, match=r"config\.json: not a .* config") as caught:
+            read()
+        assert all(key in caught.value.message for key in changes)
+
+
+def test_what_only_transformers_refuses_is_one_sentence_too(
+    small_checkpoint: Callable[..., Path],
+) -> None:
+    for name, changes in (
+        ("a", {"torch_dtype": "nonsense"}),
+        ("b", {"rope_theta": None, "rope_parameters": {"rope_theta": "x"}}),
+    ):
+        folder = small_checkpoint("dream", name=name, changes=changes)
+        with pytest.raises(ModelError, match=r"config\.json: not a config that transformers"):
+            load_model(config(folder))
+
+
+def test_an_mlp_width_given_by_its_ratio_and_several_end_ids_load(
+    small_checkpoint: Callable[..., Path],
+) -> None:
+    changes = {"mlp_hidden_size": None, "mlp_ratio": 2.5, "eos_token_id": [0, 1]}
+    model = load_model(config(small_checkpoint("llada", changes=changes)))
+    assert (model.eos_token_id, model.ids.end) == (0, {0, 1})
+    assert (80, 32) in {tuple(value.shape) for value in model.network.parameters()}
 
 
 @pytest.mark.parametrize("model_type", ["llada2_moe", "sdar", "qwen2"])
