@@ -35,7 +35,7 @@ FLAGS = {
     "tds": {"--recipe", "--set", "--output", "--dry-run", "--data-dir", "--task", "--prompts"},
     "report": {"--output", "--results"},
     "generate": {"--recipe", "--set", "--output", "--prompt", "--prompts"},
-    "export": {"--dtype"},
+    "export": {"--base", "--dtype"},
     "doctor": {"--recipe", "--set", "--json"},
     "rename-checkpoints": {"--output", "--dry-run"},
     "data": set(),

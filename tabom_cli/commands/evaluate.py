@@ -36,8 +36,8 @@ def evaluate(
     ] = None,
     data_dir: options.DataDirOption = None,
     profile: Annotated[
-        Literal["release", "paper", "none"] | None,
-        typer.Option(help="Decode settings by family and task [release]; none: the recipe's."),
+        Literal["release", "paper"] | None,
+        typer.Option(help="Decode as the release or the paper does, by family and task."),
     ] = None,
     task_list: Annotated[
         str | None, typer.Option("--tasks", metavar="A,B", help="Tasks, separated by commas.")
@@ -110,6 +110,7 @@ def evaluate(
         targets = {name: str(path) for name, path in sweep_targets(run_folder, epochs).items()}
         checkpoint = next(iter(targets.values()))
     loaded = runs.recipe_of(checkpoint, recipe, overrides)
+    runs.refuse_unused_model_settings(list(targets.values()), loaded)
     jobs = [
         _job(loaded, path, names, _folder(output, run_folder, path, name), data_dir)
         for name, path in targets.items()
@@ -117,8 +118,6 @@ def evaluate(
     if dry_run:
         _show_dry_run(loaded, jobs, num_processes)
         return
-    if not launch.is_distributed():
-        _show_settings(jobs[0])
     with ExitStack() as locks:
         if not launch.is_distributed():
             from tabom_cli.core.files import exclusive_lock
@@ -134,14 +133,6 @@ def evaluate(
         )
         _show(table)
         console.result(str(path))
-
-
-def _show_settings(job: EvalJob) -> None:
-    from tabom_cli.core.evaluation.dry_run import settings_lines
-
-    for plan in job.plans:
-        for line in settings_lines(plan):
-            console.note(f"{plan.spec.name}: {line}")
 
 
 def _folder(output: Path | None, run_folder: Path, checkpoint: str, name: str) -> Path:
@@ -193,16 +184,15 @@ def _run(
     record_tds: bool,
     num_processes: int | None,
 ) -> None:
-    from tabom_cli.core.evaluation import checks
-    from tabom_cli.core.evaluation.job import write_requests
+    from tabom_cli.core.evaluation import job as steps
 
     for job in jobs if not launch.is_distributed() else ():
         if phase == "all":
-            checks.check_scoring(job)
+            steps.check_scoring(job)
         if phase == "generate":
-            checks.check_requests(job)
+            steps.check_requests(job)
         if phase in {"all", "requests"}:
-            write_requests(job)
+            steps.write_requests(job)
     if phase in {"all", "generate"}:
         runs.start_processes(loaded.recipe, num_processes)
     for job in jobs:
@@ -221,7 +211,7 @@ def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) 
     from tabom_cli.core.evaluation.job import answer
     from tabom_cli.core.models.load import load_model
 
-    model = load_model(runs.model_config(job.checkpoint, loaded.recipe), device=runs.device())
+    model = load_model(runs.model_config(job.checkpoint, loaded), device=runs.device())
     with console.progress_display() as progress:
         summaries = answer(
             job,
@@ -282,7 +272,7 @@ def _show_dry_run(loaded: LoadedRecipe, jobs: list[EvalJob], num_processes: int 
     options.show_resolved(loaded)
     rows: list[tuple[str, Any]] = []
     for job in jobs:
-        config = runs.model_config(job.checkpoint, loaded.recipe)
+        config = runs.model_config(job.checkpoint, loaded)
         rows += [("base", config.path), ("adapter", config.adapter), *dry_run_rows(job)]
     rows += [("processes", processes), ("launch", launch.shown(command))]
     options.show_plan("dry run: nothing was loaded or written", rows)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tabom_cli import console
 from tabom_cli.commands import runs
-from tabom_cli.core.errors import RunError
+from tabom_cli.core.errors import ModelError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from tabom_cli.core.models.config import ModelConfig
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -23,6 +26,10 @@ def export(
         Dtype | None,
         typer.Option("--dtype", help="Type of the written weights; default the base's own."),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Base of the adapter; default the one it names."),
+    ] = None,
 ) -> None:
     """Merge an adapter into its base and write a plain checkpoint.
 
@@ -35,24 +42,25 @@ def export(
     if folder.exists():
         raise RunError(f"{folder} exists and is not overwritten", "give a new folder")
     checkpoint = runs.newest_checkpoint(checkpoint)
-    config = _model_config(checkpoint, dtype)
+    config = _model_config(checkpoint, base, dtype)
     _write(config, checkpoint, folder)
     console.note(f'next: tabom generate {folder} --prompt "..."')
     console.result(str(folder))
 
 
-def _model_config(checkpoint: str, dtype: Dtype | None) -> Any:
-    from tabom_cli.core.errors import ModelError
+def _model_config(checkpoint: str, base: str | None, dtype: Dtype | None) -> ModelConfig:
     from tabom_cli.core.models.checks import stored_dtype
     from tabom_cli.core.models.config import ModelConfig
     from tabom_cli.core.models.source import find_source, inspect_checkpoint
 
     info = inspect_checkpoint(checkpoint)
-    base = info.base if info.kind == "adapter" else info.path
+    if info.kind == "base" and base is not None:
+        raise UsageError(f"--base {base}: {checkpoint} is a whole model, not an adapter on one")
+    base = base or (runs.named_base(info, "--base PATH") if info.kind == "adapter" else info.path)
     if base is None:
         raise ModelError(
             f"{checkpoint}: adapter_config.json does not name its base model",
-            hint="write it into base_model_name_or_path",
+            hint="name it with --base PATH",
         )
     return ModelConfig(
         path=base,

@@ -15,6 +15,7 @@ from tabom_cli.core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from tabom_cli.core.data.prompts import Prompt
+    from tabom_cli.core.models.config import ModelConfig
     from tabom_cli.core.recipe import Recipe
 
 END_OF_TEXT = "\u00b7"
@@ -55,15 +56,16 @@ def generate(
     if output is not None and output.exists():
         raise RunError(f"{output} exists and is not overwritten", "give another --output")
     checkpoint = runs.newest_checkpoint(checkpoint)
-    loaded = runs.recipe_of(checkpoint, recipe, set_).recipe
+    loaded = runs.recipe_of(checkpoint, recipe, set_)
+    runs.refuse_unused_model_settings([checkpoint], loaded)
     questions = _questions(prompt, prompts)
-    model = _load(checkpoint, loaded)
+    model = _load(runs.model_config(checkpoint, loaded), seed=loaded.recipe.seed)
     if output is not None:
-        _write(model, questions, loaded, output)
+        _write(model, questions, loaded.recipe, output)
     elif console.is_terminal():
-        _stream(model, questions, loaded)
+        _stream(model, questions, loaded.recipe)
     else:
-        _print(model, questions, loaded, as_rows=prompts is not None)
+        _print(model, questions, loaded.recipe, as_rows=prompts is not None)
 
 
 def _questions(text: str | None, path: Path | None) -> Sequence[Prompt]:
@@ -78,12 +80,11 @@ def _questions(text: str | None, path: Path | None) -> Sequence[Prompt]:
     return [Prompt("prompt", text, None, "command line")]
 
 
-def _load(checkpoint: str, recipe: Recipe) -> Any:
+def _load(config: ModelConfig, *, seed: int) -> Any:
     from tabom_cli.core.models.load import load_model
 
-    config = runs.model_config(checkpoint, recipe)
     console.note(f"loading {config.adapter or config.path} on {runs.device()}")
-    return load_model(config, device=runs.device(), seed=recipe.seed)
+    return load_model(config, device=runs.device(), seed=seed)
 
 
 def _answers(model: Any, questions: Sequence[Prompt], recipe: Recipe, **how: Any) -> Any:
@@ -105,14 +106,14 @@ def _stream(model: Any, questions: Sequence[Prompt], recipe: Recipe) -> None:
 
     ends = {*model.ids.end, model.ids.eos, model.ids.pad}
 
-    def text_of(tokens: Sequence[int]) -> str:
-        return END_OF_TEXT if tokens[0] in ends else str(model.tokenizer.decode(list(tokens)))
+    def piece(token: int) -> str:
+        return END_OF_TEXT if token in ends else str(model.tokenizer.decode([token]))
 
     one_by_one = recipe.eval.decode.model_copy(update={"batch_size": 1})
     display = DenoiseDisplay(
-        text_of,
+        piece,
         num_steps=recipe.eval.decode.steps,
-        console=console.drawing(),
+        console=console.stdout(),
         titles={q.id: q.text for q in questions} if len(questions) > 1 else {},
     )
     with display:

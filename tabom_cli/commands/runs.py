@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ import yaml
 
 from tabom_cli import console
 from tabom_cli.core import launch
+from tabom_cli.core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from tabom_cli.core.models.config import ModelConfig
+    from tabom_cli.core.models.source import CheckpointInfo
     from tabom_cli.core.recipe import LoadedRecipe, Recipe
     from tabom_cli.core.training.setup import TrainSections
 
@@ -119,19 +122,76 @@ def training_sections(recipe: Recipe) -> TrainSections:
     )
 
 
-def model_config(checkpoint: str, recipe: Recipe) -> Any:
-    """The `model` section that loads a checkpoint, base or adapter, in the recipe's dtype."""
+def model_config(checkpoint: str, loaded: LoadedRecipe) -> ModelConfig:
+    """The `model` section that loads a checkpoint, base or adapter, in the recipe's dtype.
+
+    The base of an adapter is a typed `model.path`, else the one that it names, else the recipe's. A
+    recipe alone does not decide: it names the Hub where the adapter may know a local folder.
+
+    Raises:
+        ModelError: No such checkpoint, or the adapter's base folder is gone.
+    """
     from tabom_cli.core.models.source import inspect_checkpoint
 
+    model = loaded.recipe.model
     info = inspect_checkpoint(checkpoint)
+    path = info.path
     if info.kind == "adapter":
-        base = info.base or recipe.model.path
-        return recipe.model.model_copy(
-            update={"path": base, "adapter": info.path, "init": "pretrained"}
+        typed = _typed(loaded, "path")
+        path = model.path if typed else named_base(info, "--set model.path=FOLDER") or model.path
+    adapter = info.path if info.kind == "adapter" else None
+    return model.model_copy(update={"path": path, "adapter": adapter, "init": "pretrained"})
+
+
+def named_base(info: CheckpointInfo, option: str) -> str | None:
+    """The base that an adapter names, None when it names none.
+
+    Args:
+        info: The adapter.
+        option: How the user gives another base, for the hint.
+
+    Raises:
+        ModelError: It names a folder that is not there.
+    """
+    base = info.base
+    if base and Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(
+            f"{info.path}: its base model {base} is not there",
+            hint=f"name the folder where it is now with {option}",
         )
-    return recipe.model.model_copy(
-        update={"path": info.path, "adapter": None, "init": "pretrained"}
-    )
+    return base
+
+
+def refuse_unused_model_settings(checkpoints: Sequence[str], loaded: LoadedRecipe) -> None:
+    """Refuse `--set model.*` values that none of the checkpoints takes up.
+
+    Raises:
+        UsageError: A typed model.path without an adapter, model.adapter or model.init.
+    """
+    from tabom_cli.core.models.source import inspect_checkpoint
+
+    model = loaded.recipe.model
+    infos = [inspect_checkpoint(checkpoint) for checkpoint in checkpoints]
+    adapters = {info.path for info in infos if info.kind == "adapter"}
+    used = {
+        "path": bool(adapters) or model.path in checkpoints,
+        "adapter": model.adapter is None or model.adapter in adapters,
+        "init": model.init == "pretrained",
+    }
+    unused = [
+        f"model.{key}={getattr(model, key)}"
+        for key, is_used in used.items()
+        if _typed(loaded, key) and not is_used
+    ]
+    if unused:
+        raise UsageError(
+            f"--set {' '.join(unused)} would change nothing: {', '.join(checkpoints)} is what is loaded",
+            hint="give the model or adapter that you mean as CKPT; model.path names an adapter's base",
+        )
+
+
+def _typed(loaded: LoadedRecipe, key: str) -> bool:
+    return loaded.origins[f"model.{key}"] == "command line"
 
 
 def newest_checkpoint(path: str) -> str:

@@ -51,7 +51,7 @@ def tds(
     if task is not None and prompts is not None:
         raise UsageError("--task and --prompts exclude each other")
     loaded = _load(checkpoints or [], recipe, set_)
-    models = _models(checkpoints or [], loaded.recipe)
+    models = _models(checkpoints or [], loaded)
     task = None if prompts else _task(loaded.recipe, task)
     stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
     output = output or Path("output", loaded.recipe.name, f"tds_{stamp}")
@@ -73,16 +73,18 @@ def _load(
     return runs.recipe_of(checkpoints[-1] if checkpoints else "", recipe, overrides)
 
 
-def _models(checkpoints: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+def _models(checkpoints: Sequence[str], loaded: LoadedRecipe) -> dict[str, Any]:
     """Label to `model` section of everything that is measured."""
     found = {}
     if not checkpoints:
-        found["base"] = recipe.model.model_copy(update={"adapter": None})
-        checkpoints = [_newest(recipe)]
+        found["base"] = loaded.recipe.model.model_copy(update={"adapter": None})
+        checkpoints = [_newest(loaded.recipe)]
     if repeated := {name for name in checkpoints if list(checkpoints).count(name) > 1}:
         raise UsageError(f"a checkpoint is named twice: {', '.join(sorted(repeated))}")
-    for name in checkpoints:
-        found[name] = runs.model_config(runs.newest_checkpoint(name), recipe)
+    paths = {name: runs.newest_checkpoint(name) for name in checkpoints}
+    if not found:
+        runs.refuse_unused_model_settings(list(paths.values()), loaded)
+    found |= {name: runs.model_config(path, loaded) for name, path in paths.items()}
     return found
 
 

@@ -224,6 +224,6 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Source:
         raise EnvironmentNotReady(
             f"{name}: not in the local cache, and {reason}",
             hint=f"fetch it where there is a network with `hf download {name}`, "
-            "or give the folder of a copy as model.path",
+            "or use the folder of a copy (--set model.path=FOLDER; in tabom export --base)",
         ) from error
     return Source(Path(folder), name, Path(folder).name)
