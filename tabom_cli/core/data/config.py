@@ -127,8 +127,9 @@ class PromptsConfig(Section):
     """Use only rows whose `id_column` lies in this range, ends included."""
     source: str | None = None
     """Where the published prompts come from, in words; shown when `path` is missing."""
-    on_bad_prompt: Literal["error", "drop"] = "error"
-    """A prompt that is empty, no text or too long: stop, or leave it out and count it."""
+    on_bad_prompt: Literal["error", "drop"] = "drop"
+    """A prompt that is empty, no text or too long, or whose reference the answer check cannot use: stop,
+    or leave it out and count it."""
     contaminated: Literal["drop", "keep"] = "drop"
     """Prompts found in an evaluation set of `data_dir`: leave out, or only count."""
     contamination_ngram: int = Field(13, ge=5)

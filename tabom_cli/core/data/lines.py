@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,7 @@ from tabom_cli.assets import asset_names, asset_path
 from tabom_cli.core.errors import DataError
 
 MAX_SHOWN_FAULTS = 10
+MAX_SHOWN_LINES = 3
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ASSET = "asset:"
 
@@ -37,7 +39,13 @@ def local_path(path: Path | str) -> Path:
 
 
 class Faults:
-    """Collects what is wrong with one file and raises everything at once.
+    """Collects what is wrong with one file and raises or sums up everything at once.
+
+    Attributes:
+        path: The file, as it is shown to the user.
+        shown: The first ten faults, each with its place.
+        count: Faults in all.
+        reasons: Faults by reason: what a fault says before its first colon.
 
     Args:
         path: The file, as it is shown to the user.
@@ -47,12 +55,28 @@ class Faults:
         self.path = str(path)
         self.shown: list[str] = []
         self.count = 0
+        self.reasons: Counter[str] = Counter()
+        self._lines: dict[str, list[int]] = {}
 
     def add(self, line: int, text: str) -> None:
         """Note a fault of a line, counted from 1; only the first ten are kept as text."""
         self.count += 1
+        reason = text.partition(":")[0]
+        self.reasons[reason] += 1
+        lines = self._lines.setdefault(reason, [])
+        if len(lines) < MAX_SHOWN_LINES:
+            lines.append(line)
         if len(self.shown) < MAX_SHOWN_FAULTS:
             self.shown.append(f"{self.path}:{line}: {text}")
+
+    def summary(self) -> str:
+        """Counts by reason with the first lines, such as `'prompt' is empty: 4 (lines 1, 3, 9, ...)`."""
+        return "; ".join(
+            f"{reason}: {count} (line{'s' if count > 1 else ''} "
+            + ", ".join(map(str, self._lines[reason]))
+            + (", ...)" if count > len(self._lines[reason]) else ")")
+            for reason, count in self.reasons.most_common()
+        )
 
     def raise_if_any(self, hint: str | None = None) -> None:
         """Raise one DataError with all faults.

@@ -13,6 +13,7 @@ from tabom_cli.core.data.lines import Faults, kind_of
 
 MAX_CHARACTERS = 100_000
 _USER_ROLES = ("user", "human")
+_NOT_UNICODE = "is no valid Unicode: it holds half of a surrogate pair"
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -29,11 +30,10 @@ def text_of(row: Mapping[str, Any], config: PromptsConfig, line: int, faults: Fa
     missing = [name for name in names if name not in row]
     if missing:
         near = plugins.nearest(missing[0], list(row))
-        known = ", ".join(row) or "none"
         faults.add(
             line,
-            f"no column '{missing[0]}' (columns: {known})"
-            + (f": did you mean '{near}'?" if near else ""),
+            f"no column '{missing[0]}': the row has {', '.join(row) or 'none'}"
+            + (f"; did you mean '{near}'?" if near else ""),
         )
         return None
     if config.template:
@@ -64,6 +64,9 @@ def reference_of(
     """
     column = config.reference_column
     value = row.get(column) if column else None
+    if isinstance(value, str) and not is_unicode(value):
+        faults.add(line, f"'{column}' {_NOT_UNICODE}")
+        return None
     if value is None or isinstance(value, str):
         return value or None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -76,6 +79,15 @@ def reference_of(
         return json.dumps(tests, sort_keys=True)
     faults.add(line, f"'{column}' is {kind_of(value)}: a text, a number or a list of tests")
     return None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written as UTF-8: JSON may spell lone halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def in_range(row: Mapping[str, Any], config: PromptsConfig) -> bool:
@@ -92,7 +104,11 @@ def _checked(text: Any, column: str, line: int, faults: Faults) -> str | None:
     elif not text.strip():
         faults.add(line, f"'{column}' is empty")
     elif len(text) > MAX_CHARACTERS:
-        faults.add(line, f"'{column}' has {len(text)} characters: at most {MAX_CHARACTERS}")
+        faults.add(
+            line, f"'{column}' is too long: {len(text)} characters, at most {MAX_CHARACTERS}"
+        )
+    elif not is_unicode(text):
+        faults.add(line, f"'{column}' {_NOT_UNICODE}")
     else:
         return text
     return None

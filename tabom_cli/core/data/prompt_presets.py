@@ -25,14 +25,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "hub": "horseee/MixChain-Z-PRM12K",
         "prompt_column": "question",
         "reference_column": "target",
-        "on_bad_prompt": "drop",
         "sample": 12_000,
     },
     "ling_coder_sft": {
         "hub": "inclusionAI/Ling-Coder-SFT",
         "prompt_column": "messages",
         "reference_column": None,
-        "on_bad_prompt": "drop",
         "sample": 18_000,
     },
     "gsm8k_train": {

@@ -17,7 +17,13 @@ from tabom_cli.assets import tasks
 from tabom_cli.core.data.config import PromptsConfig
 from tabom_cli.core.data.contamination import EvaluationQuestions
 from tabom_cli.core.data.lines import Faults
-from tabom_cli.core.data.prompt_columns import MAX_CHARACTERS, in_range, reference_of, text_of
+from tabom_cli.core.data.prompt_columns import (
+    MAX_CHARACTERS,
+    in_range,
+    is_unicode,
+    reference_of,
+    text_of,
+)
 from tabom_cli.core.data.records import stable_hash
 from tabom_cli.core.data.sources import read_source, source_name, source_place
 from tabom_cli.core.errors import DataError
@@ -59,8 +65,9 @@ class PromptReport:
         num_duplicates: Prompts left out because the same text came before.
         num_without_reference: Prompts handed out without a reference.
         num_prompts: Prompts handed out.
-        num_bad: Prompts left out because they are empty, no text or too long.
-        bad: The first few of those, as faults.
+        num_bad: Prompts left out because they or their references cannot be used.
+        bad: Those by reason.
+        bad_summary: Those by reason with their first lines, in words.
         checked: Evaluation sets that prompts were compared with, and their sizes; empty without a
             `data_dir`.
         contaminated: Prompts found in an evaluation set, by `<benchmark> (exact)` or `(n-gram)`.
@@ -73,7 +80,8 @@ class PromptReport:
     num_without_reference: int
     num_prompts: int
     num_bad: int = 0
-    bad: tuple[str, ...] = ()
+    bad: Mapping[str, int] = field(default_factory=dict)
+    bad_summary: str = ""
     checked: Mapping[str, int] = field(default_factory=dict)
     contaminated: Mapping[str, int] = field(default_factory=dict)
     contaminated_left_out: bool = True
@@ -83,7 +91,7 @@ class PromptReport:
         """What a reader should know; empty when nothing stands out."""
         found = []
         if self.num_bad:
-            found.append(f"{self.num_bad} prompts cannot be used and are left out: {self.bad[0]}")
+            found.append(f"{self.num_bad} prompts left out: {self.bad_summary}")
         if self.contaminated:
             counts = ", ".join(f"{count} {name}" for name, count in self.contaminated.items())
             what = "left out" if self.contaminated_left_out else "KEPT"
@@ -92,20 +100,31 @@ class PromptReport:
 
 
 def read_prompts(config: PromptsConfig) -> list[Prompt]:
-    """The prompts of a section, in file order, no text twice; `load_prompts` without its report."""
-    return load_prompts(config)[0]
+    """The prompts of a section, in file order, no text twice, for callers that show no report.
+
+    Raises:
+        DataError: As `load_prompts`, and for every bad prompt, because nobody would count it.
+    """
+    return load_prompts(config.model_copy(update={"on_bad_prompt": "error"}))[0]
 
 
-def load_prompts(config: PromptsConfig) -> tuple[list[Prompt], PromptReport]:
+def load_prompts(
+    config: PromptsConfig, *, need_references: bool = False
+) -> tuple[list[Prompt], PromptReport]:
     """The prompts of a section, in file order, no text twice, and what was left out.
 
     Duplicates go first, then prompts of evaluation sets, then the draw (`sample`), then `limit`. The
     draw takes the prompts with the smallest hash of seed and text, so that it does not depend on the
     order of the rows or on the machine.
 
+    Args:
+        config: The prompt section.
+        need_references: Whether a prompt without a reference cannot be used.
+
     Raises:
-        DataError: The source is missing, empty, damaged or out of reach, or prompts are empty, no
-            text, or longer than 100,000 characters; up to ten faults are shown, each with its line.
+        DataError: The source is missing, empty, damaged or out of reach; no prompt can be used; or,
+            with `on_bad_prompt: error`, one cannot: empty, no text, longer than 100,000 characters,
+            or a faulty reference. Up to ten faults are shown, each with its line.
     """
     counts: Counter[str] = Counter()
     contaminated: Counter[str] = Counter()
@@ -114,7 +133,11 @@ def load_prompts(config: PromptsConfig) -> tuple[list[Prompt], PromptReport]:
     known = None
     if config.data_dir is not None and not generated:
         known = EvaluationQuestions(Path(config.data_dir), ngram=config.contamination_ngram)
-    found = _from_tasks(config, counts) if generated else _from_source(config, faults, counts)
+    found = (
+        _from_tasks(config, counts)
+        if generated
+        else _from_source(config, faults, counts, need_references=need_references)
+    )
     good = _good(config, found, known, counts, contaminated)
     kept = _draw(good, config.sample, config.sample_seed)
     if config.on_bad_prompt == "error":
@@ -129,7 +152,8 @@ def load_prompts(config: PromptsConfig) -> tuple[list[Prompt], PromptReport]:
         num_without_reference=sum(prompt.reference is None for prompt in kept),
         num_prompts=len(kept),
         num_bad=faults.count,
-        bad=tuple(faults.shown[:3]),
+        bad=dict(faults.reasons),
+        bad_summary=faults.summary(),
         checked={} if known is None else known.benchmarks,
         contaminated=dict(contaminated),
         contaminated_left_out=config.contaminated == "drop",
@@ -152,7 +176,9 @@ def _from_tasks(config: PromptsConfig, counts: Counter[str]) -> Iterator[_Found]
         yield made_prompt, problem.prompt
 
 
-def _from_source(config: PromptsConfig, faults: Faults, counts: Counter[str]) -> Iterator[_Found]:
+def _from_source(
+    config: PromptsConfig, faults: Faults, counts: Counter[str], *, need_references: bool
+) -> Iterator[_Found]:
     own_name = source_name(config)
     for index, (line, row) in enumerate(read_source(config, faults)):
         if not in_range(row, config):
@@ -161,13 +187,18 @@ def _from_source(config: PromptsConfig, faults: Faults, counts: Counter[str]) ->
         text = text_of(row, config, line, faults)
         if text is None:
             continue
+        num_before = faults.count
         reference = reference_of(row, config, line, faults)
+        if reference is None and need_references and faults.count == num_before:
+            faults.add(line, f"no reference in column '{config.reference_column}'")
+        if faults.count > num_before:
+            continue
         source = row.get(config.source_column) if config.source_column else None
-        name = str(source) if source is not None else own_name
+        name = str(source) if source is not None and is_unicode(str(source)) else own_name
         # A template adds tests or instructions; evaluation sets are compared with the bare question.
         bare = row.get(config.prompt_column) if config.template else text
         prompt = Prompt(stable_hash(name, index, text), text, reference, name, None, line)
-        yield prompt, bare if isinstance(bare, str) else text
+        yield prompt, bare if isinstance(bare, str) and is_unicode(bare) else text
 
 
 def _good(

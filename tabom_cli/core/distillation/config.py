@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tabom_cli.core.config import Section
 from tabom_cli.core.data.config import PromptsConfig
@@ -28,3 +28,20 @@ class DistillConfig(Section):
     """JSONL file that is written; null uses `data.path`."""
     decode: DecodeConfig = Field(default_factory=DecodeConfig)
     """How answers are decoded."""
+
+    @model_validator(mode="after")
+    def _judgeable(self) -> DistillConfig:
+        if self.verifier == "none" or self.prompts.generate is not None:
+            return self
+        if self.verifier == "tasks":
+            raise ValueError(
+                "verifier 'tasks' needs prompts.generate: it checks generated problems"
+            )
+        if self.prompts.reference_column is None:
+            raise ValueError(f"verifier '{self.verifier}' needs prompts.reference_column")
+        return self
+
+    @property
+    def need_references(self) -> bool:
+        """Whether a prompt without a reference cannot be used."""
+        return self.verifier != "none"

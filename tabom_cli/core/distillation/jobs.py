@@ -13,10 +13,8 @@ from pathlib import Path
 
 from tabom_cli.core.data.prompts import Prompt
 from tabom_cli.core.data.records import stable_hash
-from tabom_cli.core.data.sources import source_place
 from tabom_cli.core.decoding.config import DecodeConfig
-from tabom_cli.core.distillation.config import DistillConfig
-from tabom_cli.core.errors import DataError, UsageError
+from tabom_cli.core.errors import UsageError
 
 _RELEASE_METHODS = {"low_confidence": "default"}
 _RANKS_ON_PROPOSAL = frozenset({"entropy", "maskgit_plus", "topk_margin"})
@@ -112,30 +110,3 @@ def decode_warnings(config: DecodeConfig) -> list[str]:
         + ": many become certain at once, tie, and are taken from left to right, so the recorded "
         "order says little; --set distill.decode.confidence_temperature=1.0 ranks on the raw one"
     ]
-
-
-def check_references(config: DistillConfig, prompts: Sequence[Prompt]) -> None:
-    """Refuse prompts that the answer check cannot judge.
-
-    Raises:
-        DataError: Prompts without a reference under a verifier, or without a task under `tasks`.
-    """
-    if config.verifier == "none":
-        return
-    generated = config.prompts.generate is not None
-    path = "generated prompts" if generated else source_place(config.prompts)
-    faults = [
-        f"{path}:{prompt.line}: no {what}" if prompt.line else f"{path}: {prompt.id}: no {what}"
-        for prompt in prompts
-        for what, missing in (
-            (f"reference in column '{config.prompts.reference_column}'", prompt.reference is None),
-            ("embedded task", config.verifier == "tasks" and prompt.task is None),
-        )
-        if missing
-    ]
-    if faults:
-        rest = [f"and {len(faults) - 10} more faults"] if len(faults) > 10 else []
-        raise DataError(
-            "\n".join([*faults[:10], *rest]),
-            hint=f"verifier '{config.verifier}' needs them: name the column, or verifier=none",
-        )

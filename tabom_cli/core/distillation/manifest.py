@@ -51,6 +51,7 @@ def write_manifest(
     config: DistillConfig,
     identity: Identity,
     prompts: PromptReport,
+    num_cut_prompts: int,
     jobs: Sequence[Job],
     shard: Shard | None,
     all_jobs: Sequence[Job],
@@ -66,6 +67,7 @@ def write_manifest(
         config: The distill section.
         identity: Model, adapter and hashes that the rows share.
         prompts: Counts of the prompts.
+        num_cut_prompts: Prompts that lost their end to `max_prompt_length`.
         jobs: All rows that belong into the file.
         shard: Which part of `all_jobs` those are; None for all of them.
         all_jobs: All rows of all parts, in order; `tabom data merge` proves that they are there.
@@ -90,6 +92,8 @@ def write_manifest(
         "num_duplicate_prompts": prompts.num_duplicates,
         "num_prompts_without_reference": prompts.num_without_reference,
         "num_bad_prompts": prompts.num_bad,
+        "bad_prompts": dict(prompts.bad),
+        "num_cut_prompts": num_cut_prompts,
         "num_prompts_not_drawn": prompts.num_sampled_out,
         "contamination": {
             "checked": dict(prompts.checked),

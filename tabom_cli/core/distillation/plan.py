@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabom_cli.core.data.prompts import PromptReport, load_prompts
 from tabom_cli.core.distillation.config import DistillConfig
-from tabom_cli.core.distillation.jobs import Shard, check_references, decode_warnings
+from tabom_cli.core.distillation.jobs import Shard, decode_warnings
 from tabom_cli.core.distillation.manifest import manifest_path
 
 
@@ -49,8 +49,7 @@ def plan(
     Raises:
         DataError: The prompts cannot be read or judged.
     """
-    prompts, report = load_prompts(config.prompts)
-    check_references(config, prompts)
+    prompts, report = load_prompts(config.prompts, need_references=config.need_references)
     num_rows = len(prompts) * config.num_samples
     if shard:
         num_rows = len(range(shard.index - 1, num_rows, shard.count))

@@ -19,7 +19,6 @@ from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.distillation.jobs import (
     Job,
     Shard,
-    check_references,
     decode_hash,
     decode_warnings,
     make_jobs,
@@ -89,8 +88,7 @@ def distill(
     """
     if world_size > 1 and barrier is None:
         raise UsageError("several processes need a barrier to merge their shards")
-    prompts, prompt_report = load_prompts(config.prompts)
-    check_references(config, prompts)
+    prompts, prompt_report = load_prompts(config.prompts, need_references=config.need_references)
     _check_sandbox(config, prompts)
     identity = identity_of_run(model, config)
     all_jobs = make_jobs(prompts, num_samples=config.num_samples, seed=seed)
@@ -104,13 +102,14 @@ def distill(
     warn = progress if rank == 0 else silent
     for text in (*decode_warnings(config.decode), *prompt_report.warnings()):
         warn(ProgressEvent("warning", task=TASK, text=text))
-    prompt_ids = _render_all(model, config, prompts, warn)
+    prompt_ids, num_cut = _render_all(model, config, prompts, warn)
     describe = partial(
         write_manifest,
         output,
         config=config,
         identity=identity,
         prompts=prompt_report,
+        num_cut_prompts=num_cut,
         jobs=jobs,
         shard=shard,
         all_jobs=all_jobs,
@@ -247,8 +246,8 @@ def _render_all(
     config: DistillConfig,
     prompts: Sequence[Prompt],
     warn: ProgressCallback,
-) -> dict[str, tuple[int, ...]]:
-    """Prompt ids by prompt id; warns when user text had to be cut to the budget."""
+) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Prompt ids by prompt id, and how many prompts had to be cut to the budget, with a warning."""
     limit = config.max_prompt_length
     texts = [prompt.text for prompt in prompts]
     rendered = render_prompts(model.tokenizer, texts, max_length=limit)
@@ -265,7 +264,8 @@ def _render_all(
             f"lost their end ({first} first): the model answers what is left"
         )
         warn(ProgressEvent("warning", task=TASK, text=text))
-    return {prompt.id: tuple(ids) for prompt, ids in zip(prompts, rendered, strict=True)}
+    found = {prompt.id: tuple(ids) for prompt, ids in zip(prompts, rendered, strict=True)}
+    return found, len(cut)
 
 
 def _check_sandbox(config: DistillConfig, prompts: Sequence[Prompt]) -> None:

@@ -242,9 +242,9 @@ def test_a_draw_depends_on_seed_and_texts_only(tmp_path: Path) -> None:
 def test_bad_prompts_can_be_left_out_but_never_all(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": ""}\n{"prompt": "x"}\nnot json\n')
-    prompts, report = load_prompts(config_of(path=str(path), on_bad_prompt="drop"))
+    prompts, report = load_prompts(config_of(path=str(path)))
     assert [p.text for p in prompts] == ["x"]
     assert (report.num_read, report.num_bad) == (2, 2)
     path.write_text('{"prompt": ""}\n')
     with pytest.raises(DataError, match="'prompt' is empty"):
-        load_prompts(config_of(path=str(path), on_bad_prompt="drop"))
+        load_prompts(config_of(path=str(path)))

@@ -69,6 +69,8 @@ def test_bad_prompts_are_named_together(tmp_path: Path) -> None:
         {"prompt": "y" * 100_001},
         {"prompt": "z", "reference": {"a": 1}},
         {"prompt": [{"role": "assistant", "content": "x"}]},
+        {"prompt": "half \ud800"},
+        {"prompt": "w", "reference": "\udc00"},
     ]
     path = prompt_file(tmp_path / "p.jsonl", *rows)
     with pytest.raises(DataError) as caught:
@@ -77,11 +79,50 @@ def test_bad_prompts_are_named_together(tmp_path: Path) -> None:
         f"{path}:1: 'prompt' is empty",
         f"{path}:2: 'prompt' is empty",
         f"{path}:3: 'prompt' is a number, not text",
-        f"{path}:4: no column 'prompt' (columns: promt): did you mean 'promt'?",
-        f"{path}:5: 'prompt' has 100001 characters: at most 100000",
+        f"{path}:4: no column 'prompt': the row has promt; did you mean 'promt'?",
+        f"{path}:5: 'prompt' is too long: 100001 characters, at most 100000",
         f"{path}:6: 'reference' is an object: a text, a number or a list of tests",
         f"{path}:7: 'prompt' has no turn of a user",
+        f"{path}:8: 'prompt' is no valid Unicode: it holds half of a surrogate pair",
+        f"{path}:9: 'reference' is no valid Unicode: it holds half of a surrogate pair",
     ]
+
+
+def test_bad_prompts_are_left_out_and_counted_by_reason(tmp_path: Path) -> None:
+    rows: list[object] = [{"prompt": ""} for _ in range(4)]
+    rows += [{"prompt": 5}, {"prompt": "half \ud800", "reference": "1"}, "no object"]
+    good = {"prompt": "a", "reference": "1", "source": "\ud800"}
+    path = prompt_file(tmp_path / "p.jsonl", *rows, good)
+    prompts, report = load_prompts(config_of(path, source_column="source"))
+    assert [(p.text, p.source) for p in prompts] == [("a", "p.jsonl")]
+    assert report.num_bad == 7
+    assert report.bad == {
+        "'prompt' is empty": 4,
+        "'prompt' is a number, not text": 1,
+        "'prompt' is no valid Unicode": 1,
+        "not a JSON object but a string": 1,
+    }
+    (warning,) = report.warnings()
+    assert warning.startswith(
+        "7 prompts left out: 'prompt' is empty: 4 (lines 1, 2, 3, ...); 'prompt' is a number, not "
+        "text: 1 (line 5); "
+    )
+
+
+def test_prompts_whose_reference_cannot_be_used_are_bad_only_under_a_check(tmp_path: Path) -> None:
+    references: list[object] = [None, [], "", {"a": 1}, "3"]
+    rows = [{"prompt": f"p{i}", "reference": value} for i, value in enumerate(references)]
+    path = prompt_file(tmp_path / "p.jsonl", *rows, {"prompt": "without"})
+    prompts, report = load_prompts(config_of(path), need_references=True)
+    assert [p.text for p in prompts] == ["p4"]
+    assert report.bad == {"no reference in column 'reference'": 4, "'reference' is an object": 1}
+    free, report = load_prompts(config_of(path))
+    assert [p.text for p in free] == ["p0", "p1", "p2", "p4", "without"]
+    assert report.num_without_reference == 4
+    with pytest.raises(DataError, match=r":6: no column 'prompts'"):
+        load_prompts(config_of(path, prompt_column="prompts"))
+    with pytest.raises(DataError, match=r":6: no reference in column 'answer'"):
+        load_prompts(config_of(path, reference_column="answer"), need_references=True)
 
 
 def test_missing_and_empty_prompt_files_are_errors(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from distill_toys import LENGTH, prompts_in, toy_config, toy_model
+from pydantic import ValidationError
 
 from tabom_cli.core.data.prompts import read_prompts
 from tabom_cli.core.data.records import Trajectory, content_length, non_ltr_positions
@@ -331,10 +332,46 @@ def test_a_degenerate_order_and_cut_prompts_are_warned_about(tmp_path: Path) -> 
     assert not [event for event in events if event.kind == "warning"]
 
 
+def test_bad_prompts_do_not_stop_a_run_and_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    prompts: list[object] = ["1 + 1", "", None, "2 " * 90, "half \ud800", [], "unjudged"]
+    rows = [{"prompt": prompt, "reference": "1"} for prompt in prompts]
+    rows[-1]["reference"] = None
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = toy_config(verifier="math").model_copy(update={"prompts": prompts_in(path)})
+    events: list[ProgressEvent] = []
+    report = distill(MODEL, config, output=tmp_path / "t.jsonl", seed=3, progress=events.append)
+    assert report.num_rows == 4
+    assert {row.prompt for row in rows_of(tmp_path / "t.jsonl")} == {"1 + 1", "2 " * 90}
+    manifest = json.loads((tmp_path / "t.manifest.json").read_text())
+    assert (manifest["num_bad_prompts"], manifest["num_cut_prompts"]) == (5, 1)
+    assert manifest["bad_prompts"] == {
+        "'prompt' is empty": 1,
+        "'prompt' is null, not text": 1,
+        "'prompt' is no valid Unicode": 1,
+        "'prompt' has no turn of a user": 1,
+        "no reference in column 'reference'": 1,
+    }
+    warnings = [event.text for event in events if event.kind == "warning"]
+    assert warnings[0].startswith("5 prompts left out: ")
+    assert "no reference in column 'reference': 1 (line 7)" in warnings[0]
+
+
+def test_a_check_that_cannot_judge_any_prompt_is_refused() -> None:
+    prompts = prompts_in(Path("p.jsonl"))
+    with pytest.raises(ValidationError, match=r"'tasks' needs prompts\.generate"):
+        DistillConfig(prompts=prompts, verifier="tasks")
+    free = prompts_in(Path("p.jsonl"), reference_column=None)
+    with pytest.raises(ValidationError, match=r"'math' needs prompts\.reference_column"):
+        DistillConfig(prompts=free, verifier="math")
+    DistillConfig(prompts=free)
+
+
 def test_prompts_without_references_are_refused_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "a", "reference": "1"}\n{"prompt": "b"}\n')
-    config = toy_config(verifier="math").model_copy(update={"prompts": prompts_in(path)})
+    strict = prompts_in(path, on_bad_prompt="error")
+    config = toy_config(verifier="math").model_copy(update={"prompts": strict})
     with pytest.raises(DataError) as caught:
         distill(MODEL, config, output=tmp_path / "t", seed=3)
     assert caught.value.message == f"{path}:2: no reference in column 'reference'"
