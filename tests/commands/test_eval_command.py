@@ -97,6 +97,9 @@ def test_tasks_of_a_recipe_share_one_pair_of_files(scored: Path) -> None:
     entry = found["countdown"]
     assert (entry["num_total"], entry["interval_kind"]) == (6, "wilson")
     assert entry["decode"]["steps"] == 4
+    document = json.loads((scored / "results.json").read_text())
+    decoding = sum(entry["cost"]["decoding_time_s"] for entry in found.values())
+    assert decoding < document["wall_time_s"] < 600
     assert entry["base_hash"]
     assert entry["adapter_hash"] is None
 
@@ -439,7 +442,7 @@ def test_two_processes_give_the_samples_of_one(
     )
     assert done.returncode == 0, done.stderr
     shards = sorted(path.name for path in tmp_path.glob("completions*"))
-    assert shards == ["completions.rank0.jsonl", "completions.rank1.jsonl"]
+    assert shards == ["completions.rank0of2.jsonl", "completions.rank1of2.jsonl"]
     for task in ("countdown", "arithmetic"):
         name = f"samples_{task}.jsonl"
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()

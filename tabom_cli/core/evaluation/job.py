@@ -5,6 +5,7 @@ Knows neither the command line nor the recipe; a command makes a job and runs th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,13 +217,18 @@ def answer(
 
 
 def score_job(
-    job: EvalJob, *, manifest: Mapping[str, Any], progress: ProgressCallback = silent
+    job: EvalJob,
+    *,
+    manifest: Mapping[str, Any],
+    began: float | None = None,
+    progress: ProgressCallback = silent,
 ) -> Path:
     """Score all answers and write `results.json`; a group that is scored is written at once.
 
     Args:
         job: What was asked.
         manifest: Versions, command line and seed, for the record.
+        began: When the command began, by `time.monotonic`; None leaves its wall time out.
         progress: Told after every task.
 
     Returns:
@@ -251,6 +257,7 @@ def score_job(
             requests_path=group.requests,
             completions_paths=dict.fromkeys(group.tasks, group.completions),
             manifest=manifest,
+            wall_time_s=None if began is None else time.monotonic() - began,
             settings={plan.spec.name: {**plan.settings(), "paper": paper} for plan in group.plans},
         )
     return job.folder / FILE_NAME

@@ -92,6 +92,9 @@ def results_table(results: Mapping[str, Any]) -> Table:
             )
         )
         notes.update(dict.fromkeys(_notes(task, entry)))
+    if results.get("wall_time_s") is not None:
+        text = f"the last command took {results['wall_time_s']:.1f} s, loading and scoring included"
+        notes[text] = None
     return Table(
         title=results_title(results["tasks"].values()),
         columns=(

@@ -38,6 +38,7 @@ def write_results(
     completions_paths: Mapping[str, Path],
     manifest: Mapping[str, Any],
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    wall_time_s: float | None = None,
 ) -> Path:
     """Write `results.json` and one samples file per task.
 
@@ -51,6 +52,8 @@ def write_results(
         completions_paths: The answers, by task.
         manifest: Versions, command line and seed of this run.
         settings: Anything else to record per task, such as the preset and what was overridden.
+        wall_time_s: Seconds since the command began, with loading, decoding and scoring; an earlier
+            command that made some of the answers is not in it.
 
     Returns:
         The path of `results.json`.
@@ -73,13 +76,14 @@ def write_results(
         tasks[score.task] = {
             **_task_entry(score, header, own),
             **_model_entry(completions_header),
-            "cost": _cost(own, completions, completions_paths[score.task], score.task),
+            "cost": _cost(own, completions, completions_paths[score.task]),
             "settings": dict((settings or {}).get(score.task, {})),
             "samples": samples_path.name,
         }
     document = {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_time_s": None if wall_time_s is None else round(wall_time_s, 3),
         "tasks": {**kept, **tasks},
         "manifest": dict(manifest),
     }
@@ -201,14 +205,14 @@ def _model_entry(header: CompletionsHeader) -> dict[str, Any]:
 
 
 def _cost(
-    requests: Sequence[Request], completions: Mapping[str, Completion], path: Path, task: str
+    requests: Sequence[Request], completions: Mapping[str, Completion], path: Path
 ) -> dict[str, float]:
     rows = [completions[item.id] for item in requests]
     forwards = sum(row.num_forwards for row in rows)
     revealed = sum(row.num_revealed for row in rows)
     answer = sum(row.num_tokens for row in rows)
     return {
-        "decoding_time_s": round(decoding_time_s(path, task), 3),
+        "decoding_time_s": round(decoding_time_s(path, {item.id for item in requests}), 3),
         "num_forwards": forwards,
         "num_steps": sum(row.num_steps for row in rows),
         "tokens_per_forward": revealed / forwards if forwards else 0.0,

@@ -8,7 +8,12 @@ from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.errors import DataError
 from tabom_cli.core.evaluation.comparison import compare_results, comparison_table
 from tabom_cli.core.evaluation.identity import decode_hash, weights_hash
-from tabom_cli.core.evaluation.records import Request, decoding_time_s, read_requests
+from tabom_cli.core.evaluation.records import (
+    Request,
+    decoding_time_s,
+    read_requests,
+    shard_path,
+)
 from tabom_cli.core.evaluation.report import describe_decode, results_table
 from tabom_cli.core.evaluation.requests import build_requests
 from tabom_cli.core.evaluation.results import read_results, write_results
@@ -157,14 +162,50 @@ def test_every_departure_from_plain_decoding_is_in_its_description() -> None:
     )
 
 
+def shard(folder: Path, requests: Path, rank: int, world_size: int, num_rows: int) -> None:
+    """Answers to the last `num_rows` requests as one of several processes writes them."""
+    path = shard_path(folder / "c.jsonl", rank, world_size)
+    write_completions(requests, path, lambda item: "")
+    header, *rows = path.read_text().splitlines(keepends=True)
+    header = header.replace('"world_size":1', f'"world_size":{world_size}')
+    path.write_text(header + "".join(rows[-num_rows:]))
+
+
 def test_decoding_time_is_that_of_the_slowest_process(tmp_path: Path, data_dir: Path) -> None:
     requests = tmp_path / "r.jsonl"
     build_requests(["gsm8k_cot"], requests, data_dir=data_dir)
-    write_completions(requests, tmp_path / "c.rank0.jsonl", lambda item: "")
-    write_completions(requests, tmp_path / "c.rank1.jsonl", lambda item: "")
-    lines = (tmp_path / "c.rank1.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "c.rank1.jsonl").write_text("".join(lines[:3]))
+    shard(tmp_path, requests, 0, 2, 6)
+    shard(tmp_path, requests, 1, 2, 3)
     assert decoding_time_s(tmp_path / "c.jsonl") == pytest.approx(6 * 0.5)
+
+
+def test_decoding_time_adds_up_over_runs_with_other_numbers_of_processes(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    requests = tmp_path / "r.jsonl"
+    build_requests(["gsm8k_cot"], requests, data_dir=data_dir)
+    for rank, world_size, num_rows in ((0, 1, 4), (0, 2, 2), (1, 2, 1), (1, 3, 1)):
+        shard(tmp_path, requests, rank, world_size, num_rows)
+    assert decoding_time_s(tmp_path / "c.jsonl") == pytest.approx((4 + 2 + 1) * 0.5)
+
+
+def test_decoding_time_counts_the_scored_answers_only(tmp_path: Path, data_dir: Path) -> None:
+    path = run(tmp_path / "a", data_dir, {0})
+    build_requests(["gsm8k_cot"], tmp_path / "a/r.jsonl", data_dir=data_dir, limit=2)
+    folder = tmp_path / "a"
+    write_results(
+        folder,
+        score(folder / "r.jsonl", folder / "c.jsonl"),
+        requests_path=folder / "r.jsonl",
+        completions_paths={"gsm8k_cot": folder / "c.jsonl"},
+        manifest={},
+        wall_time_s=12.3456,
+    )
+    document = read_results(path)
+    assert document["tasks"]["gsm8k_cot"]["cost"]["decoding_time_s"] == pytest.approx(2 * 0.5)
+    assert document["wall_time_s"] == 12.346
+    note = "the last command took 12.3 s, loading and scoring included"
+    assert note in results_table(document).notes
 
 
 def test_weights_hash_sees_one_changed_step_and_the_precision() -> None:
