@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -37,8 +36,8 @@ def evaluate(
     ] = None,
     data_dir: options.DataDirOption = None,
     profile: Annotated[
-        Literal["release", "paper"] | None,
-        typer.Option(help="Decode as the release or the paper does, by family and task."),
+        Literal["release", "paper", "none"] | None,
+        typer.Option(help="Decode settings by family and task [release]; none: the recipe's."),
     ] = None,
     task_list: Annotated[
         str | None, typer.Option("--tasks", metavar="A,B", help="Tasks, separated by commas.")
@@ -119,6 +118,8 @@ def evaluate(
     if dry_run:
         _show_dry_run(loaded, jobs, num_processes)
         return
+    if not launch.is_distributed():
+        _show_settings(jobs[0])
     with ExitStack() as locks:
         if not launch.is_distributed():
             from tabom_cli.core.files import exclusive_lock
@@ -134,6 +135,14 @@ def evaluate(
         )
         _show(table)
         console.result(str(path))
+
+
+def _show_settings(job: EvalJob) -> None:
+    from tabom_cli.core.evaluation.dry_run import settings_lines
+
+    for plan in job.plans:
+        for line in settings_lines(plan):
+            console.note(f"{plan.spec.name}: {line}")
 
 
 def _folder(output: Path | None, run_folder: Path, checkpoint: str, name: str) -> Path:
@@ -185,19 +194,19 @@ def _run(
     record_tds: bool,
     num_processes: int | None,
 ) -> None:
-    from tabom_cli.core.evaluation import job as steps
+    from tabom_cli.core.evaluation import checks
+    from tabom_cli.core.evaluation.job import write_requests
 
     for job in jobs if not launch.is_distributed() else ():
         if phase == "all":
-            steps.check_scoring(job)
+            checks.check_scoring(job)
         if phase == "generate":
-            steps.check_requests(job)
+            checks.check_requests(job)
         if phase in {"all", "requests"}:
-            steps.write_requests(job)
+            write_requests(job)
     if phase in {"all", "generate"}:
         runs.start_processes(loaded.recipe, num_processes)
     for job in jobs:
-        began = time.monotonic()
         if phase == "requests":
             console.result("\n".join(str(group.requests) for group in job.groups))
         if phase in {"all", "generate"}:
@@ -205,7 +214,7 @@ def _run(
         if phase == "generate":
             console.result("\n".join(str(group.completions) for group in job.groups))
         if phase in {"all", "score"} and launch.rank() == 0:
-            _score(job, began)
+            _score(job)
 
 
 def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) -> None:
@@ -232,7 +241,7 @@ def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) 
     )
 
 
-def _score(job: EvalJob, began: float) -> None:
+def _score(job: EvalJob) -> None:
     from tabom_cli.core.evaluation.job import score_job
     from tabom_cli.core.evaluation.paper import published_tables
     from tabom_cli.core.evaluation.report import results_table
@@ -241,7 +250,7 @@ def _score(job: EvalJob, began: float) -> None:
 
     with console.progress_display() as progress:
         record = manifest(command=runs.command_line(), seed=job.seed)
-        path = score_job(job, manifest=record, began=began, progress=progress)
+        path = score_job(job, manifest=record, progress=progress)
     results = read_results(path)
     for table in (results_table(results), *published_tables(results)):
         _show(table)
