@@ -140,6 +140,25 @@ def test_phases_can_run_one_by_one_and_agree_with_one_run(
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
 
 
+def test_answers_are_not_scored_under_settings_that_did_not_make_them(
+    models: tuple[Path, Path], fixtures: Path, tmp_path: Path
+) -> None:
+    common = (models[0], "gsm8k_cot", "--recipe", "tiny", "--limit", "2", "--output", tmp_path)
+    common = (*common, "--data-dir", fixtures / "benchmarks")
+    short = ("--set", "eval.decode.max_new_tokens=8", "--set", "eval.decode.steps=8")
+    made = (*common, "--profile", "paper", "--tokens-per-step", "2", *short)
+    run(*made, "--phase", "requests")
+    run(*made, "--phase", "generate")
+    with pytest.raises(RunError, match="steps 8 against 256") as caught:
+        run(*common, "--profile", "release", "--phase", "score")
+    assert "decode.tokens_per_step 2 against None" in caught.value.message
+    assert not (tmp_path / "results.json").exists()
+    run(*made, "--phase", "score")
+    settings = results(tmp_path)["gsm8k_cot"]["settings"]
+    assert settings["profile"] == "paper"
+    assert settings["overridden"]["decode.steps"] == {"preset": 256, "used": 8}
+
+
 def test_the_generate_phase_imports_no_harness(models: tuple[Path, Path], tmp_path: Path) -> None:
     arguments = [str(models[0]), "countdown", *SHORT, "--limit", "2", "--output", str(tmp_path)]
     run(*arguments, "--phase", "requests")

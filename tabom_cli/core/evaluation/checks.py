@@ -8,10 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tabom_cli.core.errors import RunError, UsageError
-from tabom_cli.core.evaluation.records import completion_files, read_completions
+from tabom_cli.core.evaluation.records import (
+    completion_files,
+    differing_settings,
+    read_completions,
+    read_requests,
+)
 
 if TYPE_CHECKING:
-    from tabom_cli.core.evaluation.job import EvalJob
+    from tabom_cli.core.evaluation.job import EvalJob, Group
     from tabom_cli.core.models.base import DiffusionLM
 
 
@@ -67,4 +72,26 @@ def check_family(job: EvalJob, model: DiffusionLM) -> None:
             f"'{job.family}'",
             hint="run the same command again, now that its config is on this machine, or name a "
             "recipe of its family with --recipe",
+        )
+
+
+def check_answers(group: Group) -> None:
+    """Refuse (RunError) to score answers as if they had been made with the plan's settings."""
+    plan = group.plans[0]
+    header, _ = read_completions(group.completions)
+    if header is None:
+        return
+    differing = differing_settings(
+        header,
+        decode=plan.decode.model_dump(mode="json"),
+        max_prompt_length=plan.max_prompt_length,
+        answer_end=plan.answer_end,
+    )
+    shots = read_requests(group.requests)[0].num_fewshot
+    if shots != plan.num_fewshot:
+        differing.append(f"num_fewshot {shots} against {plan.num_fewshot}")
+    if differing:
+        raise RunError(
+            f"{group.completions} holds answers of other settings: {'; '.join(differing)}",
+            hint="score with the command that made them: the same --recipe, --profile and --set",
         )

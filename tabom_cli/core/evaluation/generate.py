@@ -28,6 +28,7 @@ from tabom_cli.core.evaluation.records import (
     Completion,
     CompletionsHeader,
     Request,
+    differing_settings,
     digest,
     read_completions,
     read_requests,
@@ -264,16 +265,14 @@ def _refuse_other_run(existing: CompletionsHeader, own: CompletionsHeader, path:
             ("adapter", existing.adapter, own.adapter),
             ("weights", existing.weights_hash, own.weights_hash),
             ("template", existing.template_hash, own.template_hash),
-            ("max_prompt_length", existing.max_prompt_length, own.max_prompt_length),
-            ("answer_end", existing.answer_end, own.answer_end),
-            *(
-                (f"decode.{key}", existing.decode.get(key), value)
-                for key, value in own.decode.items()
-                if key != "batch_size"
-            ),
         )
         if old != new
-    ]
+    ] + differing_settings(
+        existing,
+        decode=own.decode,
+        max_prompt_length=own.max_prompt_length,
+        answer_end=own.answer_end,
+    )
     raise RunError(
         f"{path} holds answers of another run: {'; '.join(differing)}",
         hint="choose another output folder; answers of two settings are never mixed",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabom_cli.core.evaluation.checks import check_family, check_folder
+from tabom_cli.core.evaluation.checks import check_answers, check_family, check_folder
 from tabom_cli.core.evaluation.config import EvalConfig
 from tabom_cli.core.evaluation.plan import TaskPlan, plan_tasks
 from tabom_cli.core.evaluation.tasks.base import load_tasks
@@ -233,10 +233,15 @@ def score_job(
 
     Returns:
         The path of `results.json`.
+
+    Raises:
+        RunError: The answers were made with other settings than the job's, which would be recorded.
     """
     from tabom_cli.core.evaluation.results import FILE_NAME, set_damaged_aside, write_results
     from tabom_cli.core.evaluation.score import score
 
+    for group in job.groups:
+        check_answers(group)
     aside = set_damaged_aside(job.folder)
     if aside is not None:
         text = f"{job.folder / FILE_NAME} is damaged; kept as {aside.name}, all is scored anew"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -178,13 +178,10 @@ def read_requests(path: Path) -> tuple[RequestsHeader, list[Request]]:
 
 
 def shard_path(path: Path, rank: int, world_size: int) -> Path:
-    """Where process `rank` appends: `path` itself when alone, else `<stem>.rank<r>of<n>.jsonl`.
-
-    The number of processes is part of the name, so that a file holds the time of one kind of run.
-    """
+    """Where process `rank` appends: `path` itself when it is alone, else `<stem>.rank<r>.jsonl`."""
     if world_size == 1:
         return path
-    return path.with_name(f"{path.stem}.rank{rank}of{world_size}{path.suffix}")
+    return path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
 
 
 def completion_files(path: Path) -> list[Path]:
@@ -222,29 +219,41 @@ def read_completions(path: Path) -> tuple[CompletionsHeader | None, dict[str, Co
     return header, found
 
 
-def decoding_time_s(path: Path, ids: Collection[str] | None = None) -> float:
-    """Seconds of decoding behind the completions of a run.
-
-    Processes run side by side, so the slowest of each number of processes counts; a run that went
-    on with another number of processes counts both. Answers share batches, so the part of some of
-    them is their part of the forwards.
+def differing_settings(
+    header: CompletionsHeader, *, decode: Mapping[str, Any], max_prompt_length: int, answer_end: str
+) -> list[str]:
+    """Settings that could change an answer and are not those of a completions file, in words.
 
     Args:
-        path: The run's completions file; the shards beside it are read too.
-        ids: Requests that count, None for all.
+        header: Of the file.
+        decode: Decode settings as JSON values; the batch size is not compared.
+        max_prompt_length: Prompt budget in tokens.
+        answer_end: Where answers end.
+
+    Returns:
+        Such as `["decode.steps 16 against 256"]`, the file's value first.
     """
-    slowest: dict[int, float] = {}
+    settings = {
+        "max_prompt_length": (header.max_prompt_length, max_prompt_length),
+        "answer_end": (header.answer_end, answer_end),
+        **{f"decode.{key}": (header.decode.get(key), value) for key, value in decode.items()},
+    }
+    settings.pop("decode.batch_size", None)
+    return [f"{name} {old} against {new}" for name, (old, new) in settings.items() if old != new]
+
+
+def decoding_time_s(path: Path, task: str | None = None) -> float:
+    """Seconds of decoding behind the completions of a run: the slowest process counts.
+
+    Rows of several tasks share batches, so a task's part is its part of the forwards.
+    """
+    times = [0.0]
     for file in completion_files(path):
-        lines = _lines(file, allow_torn=True)
-        if not lines:
-            continue
-        world_size = _parse(CompletionsHeader, lines[0], f"{file}:1").world_size
-        rows = [_parse(Completion, line, str(file)) for line in lines[1:]]
+        rows = [_parse(Completion, line, str(file)) for line in _lines(file, allow_torn=True)[1:]]
         forwards = sum(row.num_forwards for row in rows)
-        own = sum(row.num_forwards for row in rows if ids is None or row.id in ids)
-        time_s = sum(row.time_s for row in rows) * (own / forwards if forwards else 0.0)
-        slowest[world_size] = max(slowest.get(world_size, 0.0), time_s)
-    return sum(slowest.values())
+        own = sum(row.num_forwards for row in rows if task in (None, row.task))
+        times.append(sum(row.time_s for row in rows) * (own / forwards if forwards else 0.0))
+    return max(times)
 
 
 _Record = TypeVar("_Record", bound=Section)
