@@ -106,14 +106,14 @@ def _stream(model: Any, questions: Sequence[Prompt], recipe: Recipe) -> None:
 
     ends = {*model.ids.end, model.ids.eos, model.ids.pad}
 
-    def piece(token: int) -> str:
-        return END_OF_TEXT if token in ends else str(model.tokenizer.decode([token]))
+    def text_of(tokens: Sequence[int]) -> str:
+        return END_OF_TEXT if tokens[0] in ends else str(model.tokenizer.decode(list(tokens)))
 
     one_by_one = recipe.eval.decode.model_copy(update={"batch_size": 1})
     display = DenoiseDisplay(
-        piece,
+        text_of,
         num_steps=recipe.eval.decode.steps,
-        console=console.stdout(),
+        console=console.drawing(),
         titles={q.id: q.text for q in questions} if len(questions) > 1 else {},
     )
     with display:
