@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -203,10 +204,12 @@ def _run(
         if phase == "generate":
             checks.check_requests(job)
         if phase in {"all", "requests"}:
-            write_requests(job)
+            with console.progress_display() as progress:
+                write_requests(job, progress=progress)
     if phase in {"all", "generate"}:
         runs.start_processes(loaded.recipe, num_processes)
     for job in jobs:
+        began = time.monotonic()
         if phase == "requests":
             console.result("\n".join(str(group.requests) for group in job.groups))
         if phase in {"all", "generate"}:
@@ -214,7 +217,7 @@ def _run(
         if phase == "generate":
             console.result("\n".join(str(group.completions) for group in job.groups))
         if phase in {"all", "score"} and launch.rank() == 0:
-            _score(job)
+            _score(job, began)
 
 
 def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) -> None:
@@ -241,7 +244,7 @@ def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) 
     )
 
 
-def _score(job: EvalJob) -> None:
+def _score(job: EvalJob, began: float) -> None:
     from tabom_cli.core.evaluation.job import score_job
     from tabom_cli.core.evaluation.paper import published_tables
     from tabom_cli.core.evaluation.report import results_table
@@ -250,7 +253,7 @@ def _score(job: EvalJob) -> None:
 
     with console.progress_display() as progress:
         record = manifest(command=runs.command_line(), seed=job.seed)
-        path = score_job(job, manifest=record, progress=progress)
+        path = score_job(job, manifest=record, began=began, progress=progress)
     results = read_results(path)
     for table in (results_table(results), *published_tables(results)):
         _show(table)
