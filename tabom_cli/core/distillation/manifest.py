@@ -13,7 +13,10 @@ from tabom_cli.core.data.records import SCHEMA_VERSION, stable_hash
 from tabom_cli.core.data.writer import Identity
 from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.distillation.jobs import Job, Shard
-from tabom_cli.core.errors import DataError
+from tabom_cli.core.errors import DataError, RunError
+
+_SAME = ("verifier", "max_prompt_length")
+"""Settings that change rows and that no row records."""
 
 
 def manifest_path(output: Path) -> Path:
@@ -37,6 +40,30 @@ def read_manifest(output: Path) -> Mapping[str, Any] | None:
     if not isinstance(values, dict) or "all_ids_hash" not in values:
         raise DataError(f"{place}: not a manifest of tabom distill")
     return values
+
+
+def refuse_other_settings(output: Path, config: DistillConfig) -> None:
+    """Refuse to go on with rows that were cut or judged in another way; rows themselves do not say.
+
+    Args:
+        output: A file that holds rows.
+        config: The distill section of this run.
+
+    Raises:
+        RunError: The manifest beside the file says other settings.
+    """
+    manifest = read_manifest(output) or {}
+    old, new = manifest.get("distill") or {}, config.model_dump(mode="json")
+    other = [
+        f"{key} is {old[key]!r}, this run has {new[key]!r}"
+        for key in _SAME
+        if key in old and old[key] != new[key]
+    ]
+    if other:
+        raise RunError(
+            f"{output}: the rows there were made otherwise: {'; '.join(other)}",
+            hint="choose another output, move the file away, or go back to the settings it had",
+        )
 
 
 def ids_hash(jobs: Sequence[Job]) -> str:

@@ -24,11 +24,15 @@ from tabom_cli.core.distillation.jobs import (
     make_jobs,
     method_name,
 )
-from tabom_cli.core.distillation.manifest import manifest_path, write_manifest
+from tabom_cli.core.distillation.manifest import (
+    manifest_path,
+    refuse_other_settings,
+    write_manifest,
+)
 from tabom_cli.core.distillation.meter import DistillReport, Meter
 from tabom_cli.core.distillation.plan import shard_path
 from tabom_cli.core.distillation.queue import OwnQueue, SharedQueue, WorkQueue, queue_path
-from tabom_cli.core.distillation.shards import finish_file, refuse_other_seeds, rows_elsewhere
+from tabom_cli.core.distillation.shards import finish_file, refuse_other_rows, rows_elsewhere
 from tabom_cli.core.errors import EnvironmentNotReady, RunError, UsageError
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.fingerprint import weights_hash
@@ -121,7 +125,9 @@ def distill(
             text = f"{own_path}: cut off {writer.repaired_bytes} bytes of an unfinished last row"
             progress(ProgressEvent("warning", task=TASK, text=text))
         done = writer.seeds | rows_elsewhere(output, own_path, identity)
-        refuse_other_seeds(output, jobs, done)
+        refuse_other_rows(output, jobs, done)
+        if done:
+            refuse_other_settings(output, config)
         unfinished = any(job.id not in done for job in jobs) or not manifest_path(output).exists()
         if rank == 0 and unfinished:
             describe(status="running", results={})

@@ -30,12 +30,22 @@ def rows_elsewhere(output: Path, own: Path, identity: Identity) -> dict[str, int
     return {place.id: place.seed for path in files for place in find_rows(path, identity)}
 
 
-def refuse_other_seeds(output: Path, jobs: Sequence[Job], done: Mapping[str, int | None]) -> None:
-    """Refuse to go on with rows that another seed made.
+def refuse_other_rows(output: Path, jobs: Sequence[Job], done: Mapping[str, int | None]) -> None:
+    """Refuse to go on with rows of other prompts or samples, or that another seed made.
+
+    A run that asks for more prompts or samples than the file has goes on; one that asks for fewer does not.
 
     Raises:
-        RunError: A row that is there has another seed than this run gives it.
+        RunError: A row that is there is none of this run, or has another seed than this run gives it.
     """
+    ids = {job.id for job in jobs}
+    foreign = [row_id for row_id in done if row_id not in ids]
+    if foreign:
+        raise RunError(
+            f"{output}: {len(foreign)} rows there are of prompts or samples that this run does not have, "
+            f"'{foreign[0]}' first",
+            hint="choose another output, move the file away, or go back to the prompts it had",
+        )
     other = [job.id for job in jobs if job.id in done and done[job.id] != job.seed]
     if other:
         raise RunError(
@@ -47,8 +57,8 @@ def refuse_other_seeds(output: Path, jobs: Sequence[Job], done: Mapping[str, int
 def finish_file(output: Path, jobs: Sequence[Job], identity: Identity) -> Counter[str]:
     """Bring all rows into `output` in the order of the jobs and remove the shards.
 
-    Rows of other jobs (a smaller `limit` than before) stay, behind. A kill leaves either the files
-    as they were or the whole output beside shards that the next call removes.
+    A kill leaves either the files as they were or the whole output beside shards that the next call
+    removes.
 
     Args:
         output: Trajectory file.
@@ -73,9 +83,7 @@ def finish_file(output: Path, jobs: Sequence[Job], identity: Identity) -> Counte
                 f"{output}: {len(missing)} of {len(jobs)} rows are missing, '{missing[0]}' first",
                 hint="run the same command again: it makes the missing rows",
             )
-        wanted = [found[job.id] for job in jobs]
-        ids = {job.id for job in jobs}
-        places = wanted + [place for place in found.values() if place.id not in ids]
+        places = [found[job.id] for job in jobs]
         if shards or places != list(found.values()):
             merge_rows(output, places)
             for shard in shards:

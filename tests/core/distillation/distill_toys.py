@@ -57,7 +57,13 @@ def toy_model(name: str = "toy") -> DiffusionLM:
 
 
 def toy_config(
-    *, num_problems: int = 6, num_samples: int = 2, verifier: str = "countdown", **decode: object
+    *,
+    num_problems: int = 6,
+    problem_seed: int = 0,
+    num_samples: int = 2,
+    verifier: str = "countdown",
+    max_prompt_length: int = 64,
+    **decode: object,
 ) -> DistillConfig:
     settings = {
         "steps": LENGTH,
@@ -69,11 +75,13 @@ def toy_config(
     }
     return DistillConfig(
         prompts=PromptsConfig(
-            generate=GenerateConfig(tasks=("countdown",), num_problems=num_problems)
+            generate=GenerateConfig(
+                tasks=("countdown",), num_problems=num_problems, seed=problem_seed
+            )
         ),
         num_samples=num_samples,
         verifier=verifier,  # type: ignore[arg-type]
-        max_prompt_length=64,
+        max_prompt_length=max_prompt_length,
         decode=DecodeConfig(**settings | decode),  # type: ignore[arg-type]
     )
 

@@ -127,6 +127,11 @@ def test_batch_size_changes_nothing_in_the_file(tmp_path: Path) -> None:
         ({"seed": 4}, "made with another seed"),
         ({"model": toy_model("other")}, "model is 'toy', this run has 'other'"),
         ({"config": toy_config(temperature=0.5)}, "decode_hash is"),
+        ({"config": toy_config(verifier="none")}, "verifier is 'countdown', this run has 'none'"),
+        ({"config": toy_config(max_prompt_length=32)}, "max_prompt_length is 64"),
+        ({"config": toy_config(problem_seed=5)}, "12 rows there are of prompts or samples"),
+        ({"config": toy_config(num_problems=5)}, "2 rows there are of prompts or samples"),
+        ({"config": toy_config(num_samples=1)}, "6 rows there are of prompts or samples"),
     ],
 )
 def test_an_output_that_was_made_otherwise_is_refused_untouched(
@@ -138,6 +143,25 @@ def test_an_output_that_was_made_otherwise_is_refused_untouched(
     before = output.read_bytes()
     with pytest.raises(RunError, match=text):
         distill(**arguments | changes, output=output)  # type: ignore[arg-type]
+    assert output.read_bytes() == before
+
+
+def test_more_prompts_and_more_samples_of_the_same_source_go_on(tmp_path: Path) -> None:
+    whole, grown = tmp_path / "whole.jsonl", tmp_path / "grown.jsonl"
+    distill(MODEL, toy_config(), output=whole, seed=3)
+    distill(MODEL, toy_config(num_problems=4, num_samples=1), output=grown, seed=3)
+    report = distill(MODEL, toy_config(), output=grown, seed=3)
+    assert (report.num_made, report.num_rows) == (8, 12)
+    assert grown.read_bytes() == whole.read_bytes()
+
+
+def test_an_unfinished_file_takes_no_rows_of_other_prompts(tmp_path: Path) -> None:
+    output = tmp_path / "t.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        distill(MODEL, toy_config(), output=output, seed=3, progress=Stop(5))
+    before = output.read_bytes()
+    with pytest.raises(RunError, match="5 rows there are of prompts or samples"):
+        distill(MODEL, toy_config(problem_seed=5), output=output, seed=3)
     assert output.read_bytes() == before
 
 
