@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -178,10 +178,13 @@ def read_requests(path: Path) -> tuple[RequestsHeader, list[Request]]:
 
 
 def shard_path(path: Path, rank: int, world_size: int) -> Path:
-    """Where process `rank` appends: `path` itself when it is alone, else `<stem>.rank<r>.jsonl`."""
+    """Where process `rank` appends: `path` itself when alone, else `<stem>.rank<r>of<n>.jsonl`.
+
+    The number of processes is part of the name, so that a file holds the time of one kind of run.
+    """
     if world_size == 1:
         return path
-    return path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
+    return path.with_name(f"{path.stem}.rank{rank}of{world_size}{path.suffix}")
 
 
 def completion_files(path: Path) -> list[Path]:
@@ -242,18 +245,29 @@ def differing_settings(
     return [f"{name} {old} against {new}" for name, (old, new) in settings.items() if old != new]
 
 
-def decoding_time_s(path: Path, task: str | None = None) -> float:
-    """Seconds of decoding behind the completions of a run: the slowest process counts.
+def decoding_time_s(path: Path, ids: Collection[str] | None = None) -> float:
+    """Seconds of decoding behind the completions of a run.
 
-    Rows of several tasks share batches, so a task's part is its part of the forwards.
+    Processes run side by side, so the slowest of each number of processes counts; a run that went
+    on with another number of processes counts both. Answers share batches, so the part of some of
+    them is their part of the forwards.
+
+    Args:
+        path: The run's completions file; the shards beside it are read too.
+        ids: Requests that count, None for all.
     """
-    times = [0.0]
+    slowest: dict[int, float] = {}
     for file in completion_files(path):
-        rows = [_parse(Completion, line, str(file)) for line in _lines(file, allow_torn=True)[1:]]
+        lines = _lines(file, allow_torn=True)
+        if not lines:
+            continue
+        world_size = _parse(CompletionsHeader, lines[0], f"{file}:1").world_size
+        rows = [_parse(Completion, line, str(file)) for line in lines[1:]]
         forwards = sum(row.num_forwards for row in rows)
-        own = sum(row.num_forwards for row in rows if task in (None, row.task))
-        times.append(sum(row.time_s for row in rows) * (own / forwards if forwards else 0.0))
-    return max(times)
+        own = sum(row.num_forwards for row in rows if ids is None or row.id in ids)
+        time_s = sum(row.time_s for row in rows) * (own / forwards if forwards else 0.0)
+        slowest[world_size] = max(slowest.get(world_size, 0.0), time_s)
+    return sum(slowest.values())
 
 
 _Record = TypeVar("_Record", bound=Section)
