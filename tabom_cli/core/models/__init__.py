@@ -10,6 +10,7 @@ SHARED_MODULES = (
     "layers",
     "load",
     "lora",
+    "pickles",
     "source",
     "template",
     "template_batch",

@@ -17,17 +17,12 @@ from typing import Any, Literal
 
 from tabom_cli.core.errors import ModelError
 from tabom_cli.core.models.base import SpecialIds
+from tabom_cli.core.models.pickles import refuse_pickles
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _MAX_SHOWN = 10
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_CONVERT = (
-    'only safetensors are read; convert with: python -c "import torch, safetensors.torch as s; '
-    "w = torch.load('{name}', map_location='cpu', weights_only=True); "
-    "s.save_file({{k: v.contiguous() for k, v in w.items()}}, '{target}')\""
-)
 
 
 @dataclass(frozen=True)
@@ -280,24 +275,6 @@ def _shards(folder: Path, promised: Mapping[str, str] | None) -> list[Path]:
         f"{folder}: no weights ({SINGLE} or {INDEX})",
         hint="download the checkpoint again, with its *.safetensors files",
     )
-
-
-def refuse_pickles(folder: Path, target: str) -> None:
-    """Raise when the folder holds pickled weights in place of safetensors.
-
-    Args:
-        folder: Where safetensors were looked for and not found.
-        target: Name of the safetensors file that the conversion should write.
-
-    Raises:
-        ModelError: There are `.bin`, `.pt`, `.pth` or `.ckpt` files; the hint converts the first.
-    """
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise ModelError(
-            f"{folder}: weights are pickles ({', '.join(pickles[:4])}), which can run code when read",
-            hint=_CONVERT.format(name=folder / pickles[0], target=folder / target),
-        )
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tabom_cli.core.errors import ModelError
-from tabom_cli.core.models.checks import check_adapter, refuse_pickles
+from tabom_cli.core.models.checks import check_adapter
 from tabom_cli.core.models.config import LoraConfig
+from tabom_cli.core.models.pickles import refuse_pickles
 from tabom_cli.core.models.source import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from tabom_cli.assets import tiny_path
 from tabom_cli.core.errors import EnvironmentNotReady, ModelError, TabomError
 from tabom_cli.core.models.footprint import PUBLISHED, family_of
+from tabom_cli.core.models.pickles import refuse_pickles
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -64,7 +65,8 @@ def find_source(path: str, *, revision: str | None = None, weights: bool = True)
         weights: Fetch the safetensors files too; False fetches config and tokenizer only.
 
     Raises:
-        ModelError: No such folder; a Hub repository that is absent, gated or has no such revision.
+        ModelError: No such folder; a Hub repository that is absent, gated, without safetensors or
+            without such a revision.
         EnvironmentNotReady: A Hub name that is not in the cache, and the Hub cannot be reached.
     """
     if path == "tiny":
@@ -226,4 +228,11 @@ def _from_hub(name: str, revision: str | None, weights: bool) -> Source:
             hint=f"fetch it where there is a network with `hf download {name}`, "
             "or use the folder of a copy (--set model.path=FOLDER; in tabom export --base)",
         ) from error
+    if weights and not any(Path(folder).glob("*.safetensors")):
+        refuse_pickles(Path(folder), "model.safetensors")
+        raise ModelError(
+            f"{name}: its copy in the Hub cache has no *.safetensors files",
+            hint=f"`hf download {name}` fetches them; if the Hub has only pickles, run `hf download {name} "
+            "--local-dir FOLDER` and give FOLDER as model.path: the command that converts is shown then",
+        )
     return Source(Path(folder), name, Path(folder).name)

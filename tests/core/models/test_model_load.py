@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tabom_cli.core.models.lora import trainable_parameters
 from tabom_cli.core.models.source import find_source, inspect_checkpoint, known_config
 
 FAMILIES = ["dream", "llada"]
+LLADA = "model.transformer"
 IDS = torch.arange(4, 16).reshape(2, 6)
 
 
@@ -334,22 +338,49 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(
     assert "save_file" in str(caught.value.hint)
 
 
-def test_the_printed_conversion_works(small_checkpoint: Callable[..., Path]) -> None:
-    import re
-    import subprocess
-    import sys
+def convert_as_printed(folder: Path) -> None:
+    with pytest.raises(ModelError, match="weights are pickles") as caught:
+        load_model(config(folder))
+    command = shlex.split(str(caught.value.hint).partition("convert with: ")[2])
+    assert command[:2] == ["python", "-c"]
+    subprocess.run([sys.executable, *command[1:]], check=True)
 
-    folder = small_checkpoint("dream")
+
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_the_printed_conversion_merges_all_files_whatever_the_folder_is_called(
+    small_checkpoint: Callable[..., Path], num_files: int
+) -> None:
+    folder = small_checkpoint("dream", name='it\'s "a" folder')
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    torch.save(tensors, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError) as caught:
-        load_model(config(folder))
-    code = re.search(r'python -c "(.*)"$', str(caught.value.hint))
-    assert code is not None
-    subprocess.run([sys.executable, "-c", code[1]], check=True)
-    model = load_model(config(folder))
-    assert torch.equal(model.network.lm_head.weight, tensors["lm_head.weight"])
+    names = list(tensors)
+    for index in range(num_files):
+        part = {name: tensors[name] for name in names[index::num_files]}
+        torch.save(part, folder / f"pytorch_model-{index + 1:05d}-of-{num_files:05d}.bin")
+    torch.save({"learning_rate": 1e-4}, folder / "training_args.bin")
+    convert_as_printed(folder)
+    loaded = dict(load_model(config(folder)).network.named_parameters())
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("family", "tie", "embedding", "head"),
+    [
+        ("dream", "tie_word_embeddings", "model.embed_tokens.weight", "lm_head.weight"),
+        ("llada", "weight_tying", f"{LLADA}.wte.weight", f"{LLADA}.ff_out.weight"),
+    ],
+)
+def test_the_printed_conversion_keeps_a_tied_head_once(
+    small_checkpoint: Callable[..., Path], family: str, tie: str, embedding: str, head: str
+) -> None:
+    folder = small_checkpoint(family, changes={tie: True})
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({**tensors, head: tensors[embedding]}, folder / "pytorch_model.bin")
+    convert_as_printed(folder)
+    network = load_model(config(folder)).network
+    assert torch.equal(network.get_output_embeddings().weight, tensors[embedding])
 
 
 def test_a_folder_without_weights_is_refused(small_checkpoint: Callable[..., Path]) -> None:
@@ -511,6 +542,23 @@ def test_a_downloaded_name_keeps_its_commit(
     assert (model.name, model.revision) == ("org/name", "0123abc")
     load_model(config("org/name", init="random"))
     assert asked == [("org/name", "main", True), ("org/name", None, False)]
+
+
+def test_a_download_without_safetensors_says_that_there_may_be_pickles(
+    monkeypatch: pytest.MonkeyPatch, small_checkpoint: Callable[..., Path]
+) -> None:
+    import huggingface_hub
+
+    folder = small_checkpoint("dream")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(ModelError, match=r"org/name: .* no \*\.safetensors files") as caught:
+        load_model(config("org/name"))
+    assert "hf download org/name --local-dir FOLDER" in str(caught.value.hint)
+    assert load_model(config("org/name", init="random")).name == "org/name"
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="weights are pickles"):
+        load_model(config("org/name"))
 
 
 @pytest.mark.parametrize(
