@@ -63,6 +63,7 @@ def load_model(
     """
     from tabom_cli.core.models import lora as adapters
     from tabom_cli.core.models.base import DiffusionLM
+    from tabom_cli.core.models.template import chat_template
 
     check_device(device)
     source = find_source(config.path, revision=config.revision, weights=config.init == "pretrained")
@@ -70,6 +71,8 @@ def load_model(
     name = family_of(values, source=str(source.folder / "config.json"))
     family = plugins.load("model family", name)
     tokenizer, ids = load_checked_tokenizer(source.folder, label=config.path)
+    # Nothing can be asked without a template, and the weights take minutes to load.
+    chat_template(tokenizer, source=str(source.folder))
     network: nn.Module = load_network(source, config, device=device, seed=seed)
     if config.adapter is not None:
         network = adapters.load_adapter(

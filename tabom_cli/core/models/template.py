@@ -92,7 +92,26 @@ def response_text(tokenizer: Any, ids: Sequence[int], end_ids: Collection[int]) 
 
 def template_hash(tokenizer: Any) -> str:
     """First 16 hex digits of the SHA-256 of the chat template: equal hashes render equally."""
-    return hashlib.sha256(_template(tokenizer).encode()).hexdigest()[:16]
+    return hashlib.sha256(chat_template(tokenizer).encode()).hexdigest()[:16]
+
+
+def chat_template(tokenizer: Any, *, source: str | None = None) -> str:
+    """The chat template of a tokenizer.
+
+    Args:
+        tokenizer: With or without a template.
+        source: The folder it comes from, for the message.
+
+    Raises:
+        ModelError: It has none, or several without a default.
+    """
+    template = tokenizer.chat_template
+    if not isinstance(template, str):
+        raise ModelError(
+            f"{source or 'the tokenizer'}: no chat template",
+            hint="use an Instruct checkpoint, or add chat_template.jinja to the tokenizer's folder",
+        )
+    return template
 
 
 def turn_end_ids(tokenizer: Any) -> frozenset[int]:
@@ -107,18 +126,8 @@ def _messages(prompt: str | Messages) -> list[dict[str, str]]:
     return [dict(message) for message in prompt]
 
 
-def _template(tokenizer: Any) -> str:
-    template = tokenizer.chat_template
-    if not isinstance(template, str):
-        raise ModelError(
-            "the tokenizer has no chat template",
-            hint="use an Instruct checkpoint, or add chat_template.jinja to the tokenizer's folder",
-        )
-    return template
-
-
 def _render(tokenizer: Any, messages: Messages, *, generate: bool) -> str:
-    _template(tokenizer)
+    chat_template(tokenizer)
     # tokenize=False gives text in every version; with ids, transformers 5 returns a mapping.
     return str(
         tokenizer.apply_chat_template(

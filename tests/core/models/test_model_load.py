@@ -119,6 +119,19 @@ def test_random_weights_depend_on_the_seed_alone_and_need_no_weight_file(
     assert all(torch.equal(value, torch.ones_like(value)) for value in norms)
 
 
+def test_a_missing_chat_template_is_named_before_any_weight_is_read(
+    small_checkpoint: Callable[..., Path],
+) -> None:
+    folder = small_checkpoint("dream")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=f"{folder}.*no chat template"):
+        load_model(config(folder))
+
+
 def test_random_dream_starts_with_a_zero_padding_row(small_checkpoint: Callable[..., Path]) -> None:
     model = load_model(config(small_checkpoint("dream"), init="random"))
     embedding = model.network.model.embed_tokens.weight
