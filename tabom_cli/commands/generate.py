@@ -58,6 +58,10 @@ def generate(
     checkpoint = runs.newest_checkpoint(checkpoint)
     loaded = runs.recipe_of(checkpoint, recipe, set_)
     runs.refuse_unused_model_settings([checkpoint], loaded)
+    if recipe is None:
+        console.note(
+            f"decoding with eval.decode of recipe {loaded.recipe.name}; --recipe names another"
+        )
     questions = _questions(prompt, prompts)
     model = _load(runs.model_config(checkpoint, loaded), seed=loaded.recipe.seed)
     if output is not None:
@@ -69,11 +73,10 @@ def generate(
 
 
 def _questions(text: str | None, path: Path | None) -> Sequence[Prompt]:
-    from tabom_cli.core.data.config import PromptsConfig
-    from tabom_cli.core.data.prompts import Prompt, read_prompts
+    from tabom_cli.core.data.prompts import Prompt, read_prompt_file
 
     if path is not None:
-        return read_prompts(PromptsConfig(path=str(path)))
+        return read_prompt_file(path)
     text = sys.stdin.read() if text == "-" else text
     if not text or not text.strip():
         raise UsageError("the prompt is empty")

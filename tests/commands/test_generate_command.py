@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from tabom_cli.commands.generate import END_OF_TEXT
 from tabom_cli.console_denoise import UNDECIDED, DenoiseDisplay, step_style
 from tabom_cli.core.data.trajectory import read_trajectories
-from tabom_cli.core.errors import RunError, TabomError, UsageError
+from tabom_cli.core.errors import DataError, RunError, TabomError, UsageError
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
 from tabom_cli.core.models.export import save_model
 from tabom_cli.core.models.load import load_model
@@ -225,6 +225,39 @@ def test_what_cannot_be_answered_is_refused(
 ) -> None:
     with pytest.raises(kind, match=text):
         generate(*arguments)
+
+
+def test_equal_prompts_are_each_answered(models: tuple[str, str], tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "add"}\n{"prompt": "sub"}\n{"prompt": "add"}\n')
+    rows = [
+        json.loads(line)
+        for line in generate(models[0], "--prompts", str(prompts), *DECODE).splitlines()
+    ]
+    assert [row["prompt"] for row in rows] == ["add", "sub", "add"]
+    assert rows[0]["response"] == rows[2]["response"]
+
+
+@pytest.mark.parametrize("text", [None, "", '{"promt": "add"}\n', '{"prompt": 5}\n'])
+def test_a_bad_file_of_prompts_is_explained_without_recipe_keys(
+    text: str | None, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    if text is not None:
+        prompts.write_text(text)
+    with pytest.raises(DataError, match=re.escape(str(prompts))) as caught:
+        generate("tiny", "--prompts", str(prompts))
+    assert "distill" not in f"{caught.value} {caught.value.hint}"
+    assert '{"prompt": ' in str(caught.value.hint)
+
+
+def test_the_recipe_that_was_found_for_a_model_is_named(models: tuple[str, str]) -> None:
+    short = ("--set", "eval.decode={steps: 2, max_new_tokens: 4}")
+    for recipe, noted in (((), True), (("--recipe", "tiny"), False)):
+        asked = ["generate", models[0], "--prompt", "add", *recipe, *short]
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 0, done.output
+        assert ("decoding with eval.decode of recipe dream_" in done.stderr) is noted
 
 
 def test_generating_imports_no_harness(models: tuple[str, str]) -> None:

@@ -28,7 +28,14 @@ from tabom_cli.core.data.records import stable_hash
 from tabom_cli.core.data.sources import read_source, source_name, source_place
 from tabom_cli.core.errors import DataError
 
-__all__ = ["MAX_CHARACTERS", "Prompt", "PromptReport", "load_prompts", "read_prompts"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "Prompt",
+    "PromptReport",
+    "load_prompts",
+    "read_prompt_file",
+    "read_prompts",
+]
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,24 @@ def read_prompts(config: PromptsConfig) -> list[Prompt]:
         DataError: As `load_prompts`, and for every bad prompt, because nobody would count it.
     """
     return load_prompts(config.model_copy(update={"on_bad_prompt": "error"}))[0]
+
+
+def read_prompt_file(path: Path) -> list[Prompt]:
+    """Every prompt of a file or folder, repeats included, in its order: one answer per row.
+
+    Raises:
+        DataError: No such file, nothing in it, or rows that hold no prompt; each with its line.
+    """
+    hint = 'each line is an object such as {"prompt": "What is 12 + 30?"}'
+    if not path.exists():
+        raise DataError(f"{path}: no such prompt file", hint=hint)
+    faults = Faults(path)
+    config = PromptsConfig(path=str(path))
+    found = list(_from_source(config, faults, Counter(), need_references=False))
+    faults.raise_if_any(hint)
+    if not found:
+        raise DataError(f"{path}: the file is empty", hint=hint)
+    return [prompt for prompt, _ in found]
 
 
 def load_prompts(
