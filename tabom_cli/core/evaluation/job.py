@@ -131,8 +131,8 @@ def plan_job(
     )
 
 
-def write_requests(job: EvalJob) -> None:
-    """Render all prompts with lm-eval into the job's requests files."""
+def write_requests(job: EvalJob, *, progress: ProgressCallback = silent) -> None:
+    """Render all prompts with lm-eval into the job's requests files; warns of incomplete data."""
     from tabom_cli.core.evaluation.requests import build_requests
 
     for group in job.groups:
@@ -145,6 +145,7 @@ def write_requests(job: EvalJob) -> None:
             limit=job.limit,
             seed=job.seed,
             num_samples=first.num_samples,
+            progress=progress,
         )
 
 

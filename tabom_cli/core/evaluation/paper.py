@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tabom_cli.core.evaluation.report import Table, parallel_words, percent
+from tabom_cli.core.evaluation.report import Table, data_notes, parallel_words, percent
 
 Training = Literal["math", "code", "math, 2 tokens per step"]
 
@@ -206,10 +206,8 @@ def beside_paper(results: Mapping[str, Any], *, method: str, training: Training)
                 "yes" if low <= figure.value <= high else "no",
             )
         )
-        if entry.get("limit") is not None:
-            notes[f"{task}: the paper's figure is for all problems, ours for {entry['limit']}"] = (
-                None
-            )
+        for note in data_notes(entry):
+            notes[f"{task}: the paper's figure is for all problems; ours: {note}"] = None
         notes.update(
             {f"{task}: {note}": None for note in footnotes(figure, _TOTALS[figure.benchmark])}
         )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tabom_cli.core.evaluation.benchmark_data import DataRecord
 from tabom_cli.core.evaluation.presets import load_presets, preset_files
 from tabom_cli.core.evaluation.tasks.base import load_tasks, task_names
 
@@ -158,6 +159,17 @@ def decode_mode(entries: Collection[Mapping[str, Any]]) -> str:
     return "" if modes <= {""} else f" [{' | '.join(sorted(m or 'plain' for m in modes))}]"
 
 
+def data_notes(entry: Mapping[str, Any]) -> list[str]:
+    """Why a score is not one of the whole benchmark; empty when it is."""
+    records = [DataRecord(**item) for item in entry.get("data", ())]
+    notes = [f"{record.fault}: this is not its score" for record in records if record.fault]
+    limit, published = entry.get("limit"), entry.get("published_problems")
+    if limit is not None and limit == entry.get("num_problems") != published:
+        of_all = f" of {published:,}" if published else ""
+        notes.append(f"only {limit:,}{of_all} problems (limit)")
+    return notes
+
+
 def percent(value: float) -> str:
     """A proportion in percent with two decimals."""
     return f"{100 * value:.2f}"
@@ -173,8 +185,7 @@ def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:
         ]
         words = f" with {', '.join(changed)}" if changed else ""
         notes.append(f"{task}: profile '{settings['profile']}'{words}")
-    if entry["limit"] is not None:
-        notes.append(f"{task}: only {entry['num_problems']} problems (--limit)")
+    notes += [f"{task}: {note}" for note in data_notes(entry)]
     for k, rate in entry["pass_at"].items():
         notes.append(
             f"{task}: pass@{k} {percent(rate['value'])} ({_interval(rate['interval_95'])})"

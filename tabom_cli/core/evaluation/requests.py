@@ -7,7 +7,13 @@ from pathlib import Path
 
 from tabom_cli.core.errors import UsageError
 from tabom_cli.core.evaluation.records import Request, RequestsHeader, write_requests
-from tabom_cli.core.evaluation.tasks.base import TaskSettings, check_data, load_tasks
+from tabom_cli.core.evaluation.tasks.base import (
+    TaskSettings,
+    check_data,
+    data_faults,
+    load_tasks,
+)
+from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
 
 def build_requests(
@@ -19,6 +25,7 @@ def build_requests(
     limit: int | None = None,
     seed: int = 0,
     num_samples: int = 1,
+    progress: ProgressCallback = silent,
 ) -> list[Request]:
     """Write the prompts of some tasks as a requests file; lm-eval renders them.
 
@@ -30,6 +37,7 @@ def build_requests(
         limit: Only this many problems of each task.
         seed: Seeds the sampler of every row, and few-shot draws.
         num_samples: Answers wanted per problem.
+        progress: Warned of data files that are not the whole benchmark.
 
     Returns:
         The requests that were written.
@@ -45,6 +53,8 @@ def build_requests(
         )
     specs = load_tasks(tasks)
     check_data(specs, data_dir)
+    for fault in data_faults(specs, data_dir):
+        progress(ProgressEvent(kind="warning", task="requests", text=fault))
     from tabom_cli.core.evaluation.harness import harness_version, render_requests
 
     settings = TaskSettings(data_dir=data_dir, num_fewshot=num_fewshot, limit=limit)

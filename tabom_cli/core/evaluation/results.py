@@ -169,6 +169,8 @@ def _task_entry(
         "num_correct": score.num_correct,
         "num_total": score.num_total,
         "num_problems": score.num_problems,
+        "published_problems": score.published_problems,
+        "data": [asdict(item) for item in score.data],
         "interval_95": [score.interval.low, score.interval.high],
         "interval_kind": score.interval_kind,
         "metrics": dict(score.metrics),

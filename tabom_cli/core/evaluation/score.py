@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tabom_cli.core.errors import DataError, EnvironmentNotReady, UsageError
+from tabom_cli.core.evaluation.benchmark_data import data_records
 from tabom_cli.core.evaluation.records import (
     Completion,
     Request,
@@ -195,6 +196,8 @@ def _score_task(
         majority=summary.majority,
         samples=samples,
         remarks=spec.remarks() if spec.remarks is not None else {},
+        published_problems=spec.num_problems,
+        data=data_records(spec.files, settings.data_dir),
     )
 
 

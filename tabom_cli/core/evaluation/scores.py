@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tabom_cli.core.evaluation.benchmark_data import DataRecord
 from tabom_cli.core.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -76,6 +77,8 @@ class TaskScore:
         majority: Accuracy of the most frequent extracted answer; only where answers can be counted.
         samples: Every scored answer.
         remarks: Facts of this machine that the score depends on.
+        published_problems: Problems of the whole benchmark, None when generated.
+        data: The local files that the problems came from, empty when from the Hub or generated.
     """
 
     task: str
@@ -93,6 +96,8 @@ class TaskScore:
     majority: Rate | None
     samples: Sequence[SampleScore]
     remarks: Mapping[str, str] = field(default_factory=dict)
+    published_problems: int | None = None
+    data: Sequence[DataRecord] = ()
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_helpers import write_completions
 
 from tabom_cli.core.errors import DataError, EnvironmentNotReady
 from tabom_cli.core.evaluation.benchmark_data import data_records, read_rows
+from tabom_cli.core.evaluation.paper import published_tables
+from tabom_cli.core.evaluation.report import results_table
 from tabom_cli.core.evaluation.requests import build_requests
+from tabom_cli.core.evaluation.results import read_results, write_results
+from tabom_cli.core.evaluation.score import score
 from tabom_cli.core.evaluation.tasks.base import load_task
+from tabom_cli.core.progress import ProgressEvent
 
 GSM8K = {"question": "How many?", "answer": "One.\n#### 1"}
 MBPP = {
@@ -131,3 +137,60 @@ def test_a_record_tells_an_incomplete_file_from_the_benchmark(
     assert whole.fault is None
     assert whole.sha256 != record.sha256
     assert data_records([file], None) == []
+
+
+def results_of(folder: Path, num_rows: int, limit: int | None) -> dict[str, Any]:
+    """Results of a GSM8K file of that many rows, every answer wrong."""
+    write(folder, "gsm8k_cot", [{**GSM8K, "question": f"{i}?"} for i in range(num_rows)])
+    requests, completions = folder / "r.jsonl", folder / "c.jsonl"
+    build_requests(["gsm8k_cot"], requests, data_dir=folder, limit=limit)
+    write_completions(requests, completions, lambda item: "none")
+    settings = {"profile": "release", "overridden": {}, "paper": ["TABOM", "math"]}
+    path = write_results(
+        folder,
+        score(requests, completions),
+        requests_path=requests,
+        completions_paths={"gsm8k_cot": completions},
+        manifest={},
+        settings={"gsm8k_cot": settings},
+    )
+    results = read_results(path)
+    # The answers of the helper are of two tokens per step, which has no such cell in the paper.
+    results["tasks"]["gsm8k_cot"]["decode"]["tokens_per_step"] = 1
+    return results
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "limit", "notes"),
+    [
+        (5, None, ["gsm8k/test.jsonl has 5 rows, the benchmark 1,319: this is not its score"]),
+        (5, 2000, ["gsm8k/test.jsonl has 5 rows, the benchmark 1,319: this is not its score"]),
+        (1319, 5, ["only 5 of 1,319 problems (limit)"]),
+        (1319, 1319, []),
+    ],
+)
+def test_a_score_of_a_part_says_so_in_its_table_and_beside_the_paper(
+    tmp_path: Path, num_rows: int, limit: int | None, notes: list[str]
+) -> None:
+    results = results_of(tmp_path, num_rows, limit)
+    (record,) = results["tasks"]["gsm8k_cot"]["data"]
+    assert (record["path"], record["num_rows"]) == ("gsm8k/test.jsonl", num_rows)
+    assert len(record["sha256"]) == 64
+
+    def about_parts(lines: tuple[str, ...]) -> list[str]:
+        return [line for line in lines if "problems" in line or "rows" in line]
+
+    assert about_parts(results_table(results).notes) == [f"gsm8k_cot: {note}" for note in notes]
+    (table,) = published_tables(results)
+    prefix = "gsm8k_cot: the paper's figure is for all problems; ours: "
+    beside = [line for line in about_parts(table.notes) if line.startswith(prefix)]
+    assert beside == [prefix + note for note in notes]
+
+
+def test_an_incomplete_file_is_warned_of_before_anything_is_decoded(tmp_path: Path) -> None:
+    write(tmp_path, "gsm8k_cot", [GSM8K] * 5)
+    seen: list[ProgressEvent] = []
+    build_requests(["gsm8k_cot"], tmp_path / "r.jsonl", data_dir=tmp_path, progress=seen.append)
+    assert [(event.kind, event.text) for event in seen] == [
+        ("warning", "gsm8k/test.jsonl has 5 rows, the benchmark 1,319")
+    ]

@@ -107,7 +107,7 @@ def test_table_shows_score_interval_counts_and_decode(tmp_path: Path, data_dir: 
     assert cells["score"] == "60.00"
     assert cells["correct/total"] == "3/5"
     assert cells["decode"] == "entropy 8/8, 2 tokens/step, T=0"
-    assert "gsm8k_cot: only 5 problems (--limit)" in table.notes
+    assert "gsm8k_cot: only 5 of 1,319 problems (limit)" in table.notes
     assert "| gsm8k_cot | exact_match,flexible-extract | 60.00 |" in table.markdown()
 
 

@@ -49,7 +49,8 @@ def test_tasks_that_need_loglikelihoods_are_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["truthfulqa_gen", "arc_challenge_chat", "mmlu_pro_law", "mmlu_flan_cot_zeroshot", "drop"]
+    "name",
+    ["truthfulqa_gen", "arc_challenge_chat", "mmlu_pro_law", "mmlu_flan_cot_zeroshot", "drop"],
 )
 def test_tasks_of_the_harness_that_generate_are_unknown_but_not_of_the_wrong_kind(
     name: str,

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tabom_cli.core import plugins
 from tabom_cli.core.errors import DataError, TabomError, UsageError
-from tabom_cli.core.evaluation.benchmark_data import DataFile, read_rows
+from tabom_cli.core.evaluation.benchmark_data import DataFile, data_records, read_rows
 
 KIND = "evaluation task"
 
@@ -163,6 +163,13 @@ def check_data(specs: Sequence[TaskSpec], data_dir: Path | None) -> None:
                 faults.append(error)
     if faults:
         raise _together(faults, DataError)
+
+
+def data_faults(specs: Sequence[TaskSpec], data_dir: Path | None) -> list[str]:
+    """Sentences about data files with another number of rows than the published ones."""
+    files = {file.path: file for spec in specs for file in spec.files}
+    records = data_records(list(files.values()), data_dir)
+    return [record.fault for record in records if record.fault]
 
 
 def _together(faults: Sequence[TabomError], kind: type[TabomError]) -> TabomError:
