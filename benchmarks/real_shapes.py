@@ -45,6 +45,7 @@ from tabom_cli.core.decoding.scheduler import DecodeRequest, decode
 from tabom_cli.core.models import footprint
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.config import ModelConfig
+from tabom_cli.core.models.fingerprint import weights_hash
 from tabom_cli.core.models.layers import NativeModel, enable_gradient_checkpointing
 from tabom_cli.core.models.load import load_model
 from tabom_cli.core.models.lora import attach_adapter
@@ -250,7 +251,14 @@ class Family:
             "no_second_copy": self.device == "cpu"
             or memory.grown("RssAnon") * GIB < 0.1 * size + GIB,
             "gpu_peak_gib": peak(),
+            "hash_s": self.hash_weights(),
         }
+
+    def hash_weights(self) -> float:
+        """Seconds of the hash by which a distillation or evaluation knows the weights again."""
+        started = time.perf_counter()
+        weights_hash(self.loaded.network)
+        return time.perf_counter() - started
 
     def forward(self) -> dict[str, Any]:
         figures: dict[str, Any] = {}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _PROBES = 64
 
@@ -41,7 +41,15 @@ def _hash(parameters: Mapping[str, nn.Parameter]) -> str:
         flat = parameter.detach().reshape(-1)
         state.update(f"{name}|{tuple(parameter.shape)}|{parameter.dtype}".encode())
         if flat.numel() and flat.device.type != "meta":
-            probes = torch.linspace(0, flat.numel() - 1, min(_PROBES, flat.numel())).long()
-            values = flat[probes.to(flat.device)].to("cpu").contiguous()
+            values = flat[_probes(flat.numel()).to(flat.device)].to("cpu").contiguous()
             state.update(values.view(torch.uint8).numpy().tobytes())
     return state.hexdigest()[:24]
+
+
+def _probes(numel: int) -> Tensor:
+    """Evenly spaced indices, first and last included.
+
+    In integers: float32 cannot tell apart the last entries of a matrix of 2^24 and more.
+    """
+    count = min(_PROBES, numel)
+    return torch.arange(count) * (numel - 1) // max(count - 1, 1)
