@@ -24,7 +24,7 @@ from tabom_cli.commands import (
     tds,
     train,
 )
-from tabom_cli.core import errors
+from tabom_cli.core import errors, launch
 
 app = typer.Typer(
     name="tabom",
@@ -72,6 +72,10 @@ def run() -> None:
     """Entry point of the `tabom` script."""
     try:
         app()
+    except SystemExit as end:
+        if not end.code:
+            launch.leave()
+        raise
     except errors.TabomError as error:
         if os.environ.get("TABOM_DEBUG"):
             traceback.print_exc()

@@ -104,6 +104,18 @@ def launch_command(
     return [*command, "-m", MODULE, *arguments]
 
 
+def leave() -> None:
+    """Take this process out of its group, which NCCL otherwise complains about at exit.
+
+    For processes that end well: after an error the others may not answer, and this would wait.
+    """
+    if is_distributed() and "torch" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
 def shown(command: Sequence[str]) -> str:
     """A command as a line that can be pasted into a shell."""
     return shlex.join(["python" if part == sys.executable else part for part in command])

@@ -130,6 +130,21 @@ def test_a_launched_process_takes_the_launcher_s_word(monkeypatch: pytest.Monkey
     assert launch.resolve_processes(3) == (16, 2)
 
 
+def test_a_process_leaves_its_group_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch import distributed
+
+    launch.leave()
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    launch.leave()
+    assert distributed.is_initialized(), "started without a launcher: not ours to end"
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    launch.leave()
+    assert not distributed.is_initialized()
+    launch.leave()
+
+
 def test_the_exit_code_of_the_processes_is_passed_on() -> None:
     for code in (0, 1, 3):
         assert launch.run([sys.executable, "-c", f"raise SystemExit({code})"]) == code
