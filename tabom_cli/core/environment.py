@@ -72,7 +72,7 @@ def check_versions(distribution: str = "tabom") -> list[Check]:
 
 
 def check_devices() -> list[Check]:
-    """One line per GPU with its free memory, or one for the CPU."""
+    """One line per GPU with its free memory and one for the host, or one for the CPU."""
     try:
         import torch
 
@@ -80,8 +80,11 @@ def check_devices() -> list[Check]:
     except (ImportError, OSError) as error:
         detail = f"PyTorch cannot be imported: {error}"
         return [Check("device", "fail", detail, "pip install --force-reinstall torch")]
+    memory = available_memory()
+    shown = "" if memory is None else f", {memory / GIB:.1f} GiB of memory available"
+    host = f"{os.cpu_count()} CPU cores{shown}"
     if num_gpus:
-        return [_check_gpu(index) for index in range(num_gpus)]
+        return [*(_check_gpu(index) for index in range(num_gpus)), Check("host", "pass", host)]
     if Path("/dev/nvidia0").exists():
         build = (
             f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a CPU build"
@@ -89,10 +92,7 @@ def check_devices() -> list[Check]:
         detail = f"there is an NVIDIA GPU that PyTorch {torch.__version__} does not see; it {build}"
         fix = "nvidia-smi (does the driver answer?); install the CUDA build of torch"
         return [Check("device", "warning", detail, fix)]
-    memory = available_memory()
-    shown = "" if memory is None else f", {memory / GIB:.1f} GiB of memory available"
-    detail = f"no GPU; {os.cpu_count()} CPU cores{shown}: enough for the tiny recipes"
-    return [Check("device", "pass", detail)]
+    return [Check("device", "pass", f"no GPU; {host}: enough for the tiny recipes")]
 
 
 def check_sandbox(*, needed: bool) -> Check:
@@ -113,13 +113,19 @@ def check_sandbox(*, needed: bool) -> Check:
     return Check("sandbox", "fail" if needed else "warning", detail, fix)
 
 
-def check_disk(path: Path | str, *, needed: int = GIB) -> Check:
+def check_disk(
+    path: Path | str,
+    *,
+    needed: int = GIB,
+    name: str = "disk",
+    fix: str = "free space, or --set train.output_dir=/another/disk",
+) -> Check:
     """Whether the disk of a folder, which need not exist, has so many bytes free."""
     free = free_bytes(path)
     detail = f"{free / GIB:.1f} GiB free for {Path(path).absolute()}, {size_text(needed)} needed"
     if free >= needed:
-        return Check("disk", "pass", detail)
-    return Check("disk", "fail", detail, "free space, or --set train.output_dir=/another/disk")
+        return Check(name, "pass", detail)
+    return Check(name, "fail", detail, fix)
 
 
 def available_memory() -> int | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tabom_cli.core.training.setup import TrainSections
 
 _STATES_ON_DISK = 3
+_STORED_BYTES = 2
+_FAULTS_IN_A_LINE = 2
 _LARGE_MODEL = 1_000_000_000
 
 
@@ -74,19 +76,23 @@ def check_recipe(
 def check_model(model: ModelConfig) -> tuple[Source | None, list[Check]]:
     """The folder of the base model, and what is wrong with its config and weights.
 
-    Every shard's header is compared with the shapes that config.json asks for; no tensor is read.
+    The config is checked as loading does it, options that the network does not have included. Every shard's header is compared with the shapes that config.json asks for; no tensor is read.
     """
+    from tabom_cli.core.models.load import read_network_config
+
     source = None
     try:
         source = local_source(model.path, revision=model.revision)
         if source is None:
-            return None, [_not_cached(model)]
-        config = read_model_config(source.folder)
-        shapes = footprint.parameter_shapes(config)
+            return None, _not_cached(model)
+        read_network_config(source.folder)
+        shapes = footprint.parameter_shapes(read_model_config(source.folder))
         if model.init == "random":
             return source, [Check("weights", "pass", f"{model.path}: drawn at random, none needed")]
         files = check_checkpoint(source.folder, shapes)
         size = checkpoint_bytes(source.folder)
+    except ImportError as error:
+        return source, [_no_transformers("weights", error)]
     except TabomError as error:
         fix = "pip install --force-reinstall tabom" if model.path == "tiny" else error.hint
         return source, [Check("weights", "fail", _one_line(error.message), fix)]
@@ -103,9 +109,7 @@ def check_tokenizer(source: Source, model: ModelConfig) -> Check:
         tokenizer, ids = load_checked_tokenizer(source.folder, label=model.path)
         template = template_hash(tokenizer)
     except ImportError as error:
-        return Check(
-            "tokenizer", "fail", f"transformers: {error}", "pip install --upgrade transformers"
-        )
+        return _no_transformers("tokenizer", error)
     except TabomError as error:
         return Check("tokenizer", "fail", _one_line(error.message), error.hint)
     detail = f"{len(tokenizer)} tokens, mask {ids.mask}, eos {ids.eos}, chat template {template}"
@@ -122,7 +126,8 @@ def check_adapter_folder(model: ModelConfig) -> Check:
         base = known_config(model.path, revision=model.revision)
         targets = values.get("target_modules")
         if base is None or not isinstance(targets, list):
-            return Check("adapter", "warning", f"{folder}: not compared, the base is not here")
+            reason = "the base is not here" if base is None else f"target_modules is {targets!r}"
+            return Check("adapter", "warning", f"{folder}: not compared, {reason}")
         expected = footprint.adapter_shapes(base, rank=values["r"], target_modules=targets)
         trained_on = values.get("base_model_name_or_path")
         check_adapter(folder / ADAPTER_WEIGHTS, expected, base=model.path, adapter_base=trained_on)
@@ -171,16 +176,25 @@ def _plan(sections: Callable[[], TrainSections]) -> TrainPlan:
     return plan_training(sections(), world_size=1)
 
 
-def _not_cached(model: ModelConfig) -> Check:
+def _no_transformers(name: str, error: ImportError) -> Check:
+    return Check(name, "fail", f"transformers: {error}", "pip install --upgrade transformers")
+
+
+def _not_cached(model: ModelConfig) -> list[Check]:
+    """Weights and tokenizer that are still to be downloaded, and whether the disk has room for them."""
+    from huggingface_hub import constants
+
     config: Mapping[str, Any] | None = known_config(model.path, revision=model.revision)
-    size = f" ({footprint.parameter_count(config) * 2 / GIB:.1f} GiB)" if config else ""
     revision = f" --revision {model.revision}" if model.revision else ""
-    return Check(
-        "weights",
-        "fail",
-        f"{model.path} is not in the Hub cache of this machine{size}",
-        f"hf download {model.path}{revision}, or --set model.path=FOLDER",
-    )
+    fix = f"hf download {model.path}{revision}, or --set model.path=FOLDER"
+    detail = f"{model.path} is not in the Hub cache of this machine"
+    checks = [Check("tokenizer", "warning", "not here: it comes with the weights", fix)]
+    if config:
+        size = footprint.parameter_count(config) * _STORED_BYTES
+        detail += f" ({size / GIB:.1f} GiB)"
+        room = "free space, or HF_HOME=/another/disk"
+        checks.append(check_disk(constants.HF_HUB_CACHE, needed=size, name="Hub cache", fix=room))
+    return [Check("weights", "fail", detail, fix), *checks]
 
 
 def _check_hub_prompts(name: str) -> Check:
@@ -257,4 +271,7 @@ def _bytes_written(plan: TrainPlan, recipe: Recipe) -> int:
 
 
 def _one_line(text: str) -> str:
-    return "; ".join(part.strip() for part in text.splitlines())
+    """A message of several lines, the summary and its first faults, as one."""
+    summary, *faults = (part.strip() for part in text.splitlines())
+    more = ["and others"] if len(faults) > _FAULTS_IN_A_LINE else []
+    return "; ".join([summary, *faults[:_FAULTS_IN_A_LINE], *more])

@@ -118,9 +118,11 @@ def test_a_recipe_whose_model_is_here_is_ready_once_its_data_is(base: Path, tmp_
     assert checks["data"]["status"] == "fail"
 
 
+@pytest.mark.parametrize("free_gib", [10.0, 20.0])
 def test_a_published_model_that_was_not_downloaded_fails_with_the_download_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    free_gib: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(environment, "free_bytes", lambda path: int(free_gib * 2**30))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     code, checks = doctor("--recipe", "dream_prm12k")
@@ -128,7 +130,10 @@ def test_a_published_model_that_was_not_downloaded_fails_with_the_download_comma
     assert checks["weights"]["status"] == "fail"
     assert "14.2 GiB" in checks["weights"]["detail"]
     assert checks["weights"]["fix"].startswith("hf download Dream-org/Dream-v0-Instruct-7B")
-    assert "tokenizer" not in checks
+    assert checks["tokenizer"]["status"] == "warning"
+    assert "not here" in checks["tokenizer"]["detail"]
+    assert checks["Hub cache"]["status"] == ("pass" if free_gib > 14.2 else "fail")
+    assert f"{free_gib:.1f} GiB free for {tmp_path}, 14.2 GiB" in checks["Hub cache"]["detail"]
     assert checks["data"]["status"] == "fail"
     assert "Google Drive" in checks["data"]["fix"]
     assert checks["prompts"]["status"] == "warning"
@@ -153,6 +158,30 @@ def test_damaged_weights_and_tokenizers_are_found_without_reading_tensors(
     found = environment_recipe.check_tokenizer(source, ModelConfig(path=str(broken)))
     assert found.status == "fail"
     assert "mask_token_id is 9" in found.detail
+
+
+def test_options_that_loading_refuses_are_found(base: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(base, odd)
+    config = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").write_text(json.dumps({**config, "use_mrope": True}))
+    model = ModelConfig(path=str(odd))
+    with pytest.raises(TabomError, match="use_mrope"):
+        load_model(model)
+    _, (check,) = environment_recipe.check_model(model)
+    assert check.status == "fail"
+    assert "use_mrope" in check.detail
+
+
+def test_many_faults_make_a_short_line(base: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "intermediate_size": 640}))
+    _, (check,) = environment_recipe.check_model(ModelConfig(path=str(other)))
+    assert check.status == "fail"
+    assert check.detail.count("config.json asks for") == 2
+    assert check.detail.endswith("; and others")
 
 
 def test_an_adapter_of_another_base_is_found(tmp_path: Path, fixtures: Path) -> None:
@@ -222,9 +251,10 @@ def test_busy_and_silent_gpus_are_told_apart(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "H100")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda index: (9, 0))
     checks = environment.check_devices()
-    assert [check.status for check in checks] == ["pass", "warning", "fail"]
+    assert [check.status for check in checks] == ["pass", "warning", "fail", "pass"]
     assert "70.0 of 80.0 GiB" in checks[0].detail
     assert "ECC" in checks[2].detail
+    assert "CPU cores" in checks[3].detail
 
 
 def test_code_tasks_need_the_sandbox_and_others_do_not() -> None:
