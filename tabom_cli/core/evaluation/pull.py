@@ -6,21 +6,32 @@ Writes the same JSONL files that `--data-dir` reads. Knows where data lies only 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tabom_cli.core.errors import DataError, EnvironmentNotReady, UsageError
-from tabom_cli.core.evaluation.benchmark_data import DataFile
+from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
 from tabom_cli.core.evaluation.tasks.base import TaskSpec, load_tasks, task_names
 from tabom_cli.core.files import file_sha256, write_json_atomic, write_text_atomic
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
 SOURCES = "sources.json"
-Fetch = Callable[[DataFile], list[dict[str, Any]]]
-"""Rows of a data file from where it is published."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The rows of a data file and the commit of the dataset that they are of."""
+
+    rows: list[dict[str, Any]]
+    revision: str
+
+
+Fetch = Callable[[DataFile], Fetched]
+"""A data file from where it is published."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,27 @@ def files_of(tasks: Sequence[str]) -> list[DataFile]:
     return list(found.values())
 
 
-def hub_rows(file: DataFile) -> list[dict[str, Any]]:
+def hub_fetch(file: DataFile) -> Fetched:
+    """The rows of a data file, from the Hub, at the commit that is the newest now.
+
+    Raises:
+        EnvironmentNotReady: As `hub_rows`.
+    """
+    if file.hub is None:
+        raise UsageError(f"{file.path}: not published on the Hub")
+    from huggingface_hub import HfApi
+
+    with _hub_faults(file.hub):
+        revision = HfApi().dataset_info(file.hub.name).sha or "main"
+    return Fetched(hub_rows(file, revision=revision), revision)
+
+
+def hub_rows(file: DataFile, *, revision: str | None = None) -> list[dict[str, Any]]:
     """The rows of a data file, from the Hub.
+
+    Args:
+        file: Which.
+        revision: Commit of the dataset, None for the newest.
 
     Raises:
         EnvironmentNotReady: The Hub cannot be reached, or the terms of a gated dataset were not
@@ -64,15 +94,23 @@ def hub_rows(file: DataFile) -> list[dict[str, Any]]:
     from datasets import load_dataset
 
     hub = file.hub
+    with _hub_faults(hub):
+        dataset = load_dataset(
+            hub.name, hub.configuration, split="+".join(hub.splits), revision=revision
+        )
+    return [dict(row) for row in dataset]
+
+
+@contextmanager
+def _hub_faults(hub: HubData) -> Iterator[None]:
+    """One error for every way not to reach a dataset: many libraries raise their own types."""
     try:
-        dataset = load_dataset(hub.name, hub.configuration, split="+".join(hub.splits))
+        yield
     except Exception as error:
-        # datasets raises types of many libraries for one and the same cause.
         hint = "is there a network, and HF_HUB_OFFLINE unset?"
         if hub.gated:
             hint = f"accept the terms of {hub.name} on the Hub and log in with `hf auth login`"
         raise EnvironmentNotReady(f"{hub.name} cannot be fetched: {error}", hint=hint) from error
-    return [dict(row) for row in dataset]
 
 
 def pull(
@@ -80,13 +118,14 @@ def pull(
     tasks: Sequence[str] = (),
     *,
     again: bool = False,
-    fetch: Fetch = hub_rows,
+    fetch: Fetch = hub_fetch,
     progress: ProgressCallback = silent,
 ) -> list[Pulled]:
     """Fetch the data of tasks into a folder; files that exist are kept.
 
     Args:
-        data_dir: Folder for `--data-dir`; `sources.json` in it records names, times and hashes.
+        data_dir: Folder for `--data-dir`; `sources.json` in it records names, commits, times
+            and hashes.
         tasks: Task names; empty means all.
         again: Fetch files that exist too.
         fetch: Where rows come from; tests give their own.
@@ -105,11 +144,12 @@ def pull(
             with path.open(encoding="utf-8") as stream:
                 done.append(Pulled(file.path, sum(1 for line in stream if line.strip()), False))
         else:
-            rows = [_plain(row) for row in fetch(file)]
+            fetched = fetch(file)
+            rows = [_plain(row) for row in fetched.rows]
             _check(file, rows)
             lines = [json.dumps(row, ensure_ascii=False) for row in rows]
             write_text_atomic(path, "\n".join(lines) + "\n")
-            _record(data_dir, file, len(rows))
+            _record(data_dir, file, len(rows), fetched.revision)
             done.append(Pulled(file.path, len(rows), True))
         progress(ProgressEvent(task="pull", done=number, total=len(files), text=file.path))
     return done
@@ -141,11 +181,12 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record(data_dir: Path, file: DataFile, num_rows: int) -> None:
+def _record(data_dir: Path, file: DataFile, num_rows: int, revision: str) -> None:
     path = data_dir / SOURCES
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     known[file.path] = {
         "hub": None if file.hub is None else asdict(file.hub),
+        "revision": revision,
         "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_rows": num_rows,
         "sha256": file_sha256(data_dir / file.path),
