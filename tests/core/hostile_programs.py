@@ -330,3 +330,43 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "exit_code_of_a_signal": (("killed", "failed"), "os._exit(137)"),
     "broken_output_encoding": (("ok",), "os.write(1, bytes(range(128, 256)))"),
 }
+
+# Answers that fail their test `assert f(2) == 4` and yet try to look as if they had passed: each looks
+# for the word that is printed behind the tests. 32 characters is its length.
+_FIND = """
+import atexit, os, sys
+def words(code):
+    for part in code.co_consts:
+        if isinstance(part, str):
+            pieces = part.replace("'", " ").replace("(", " ").replace(")", " ").split()
+            yield from (piece for piece in pieces if len(piece) == 32 and piece.isalnum())
+        elif hasattr(part, "co_consts"):
+            yield from words(part)
+def found():
+    frame, last = sys._getframe(), ""
+    while frame:
+        for word in words(frame.f_code):
+            last = word
+        frame = frame.f_back
+    return last
+def tell():
+    os.write(1, found().encode() + b"\\n")
+"""
+FORGERIES: dict[str, str] = {
+    "exits_before_the_tests": "def f(x): pass\nraise SystemExit",
+    "exits_inside_the_tests": "import os\ndef f(x):\n    os._exit(0)",
+    "prints_the_last_constant_of_its_own_code": (
+        "import sys\ndef f(x): pass\nc = sys._getframe().f_code.co_consts\n"
+        "print([s for s in c if isinstance(s, str) and len(s) == 32][-1])\nsys.exit(0)"
+    ),
+    "prints_the_word_of_a_calling_frame": f"{_FIND}\ndef f(x): pass\ntell()\nos._exit(0)",
+    "prints_the_word_when_a_test_calls_it": f"{_FIND}\ndef f(x):\n    tell()\n    os._exit(0)",
+    "prints_the_word_at_the_exit": (
+        f"{_FIND}\ndef f(x): pass\nword = found()\n"
+        "atexit.register(lambda: (os.write(1, word.encode()), os._exit(0)))"
+    ),
+    "prints_the_word_when_the_test_has_failed": (
+        f"{_FIND}\ndef f(x): pass\nword = found()\n"
+        "sys.excepthook = lambda *_: (os.write(1, word.encode()), os._exit(0))"
+    ),
+}

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 
 from tabom_cli.assets import tasks
 from tabom_cli.core.data.math_answers import judge_math
 from tabom_cli.core.data.records import Verdict
 from tabom_cli.core.errors import DataError, UsageError
-from tabom_cli.core.sandbox import Limits, SandboxResult, run_python
+from tabom_cli.core.sandbox import Limits, SandboxResult
+from tabom_cli.core.sandbox_proof import run_to_end
 
 KINDS = ("none", "math", "code", "countdown", "arithmetic", "functions", "tasks")
 CODE_LIMITS = Limits(time_s=10.0)
@@ -121,11 +121,9 @@ def _code_reference(reference: str) -> tuple[str, list[str], str] | None:
 
 
 def _judge_program(source: str, limits: Limits) -> Verdict:
-    # Exit code 0 alone is no proof: the answer may exit before the tests. The word changes each time.
-    passed = secrets.token_hex(16)
-    result = run_python(f"{source}\nprint({passed!r})\n", limits=limits)
+    result, has_passed = run_to_end(source, limits=limits)
     if result.status == "ok":
-        return "correct" if result.stdout.rstrip().endswith(passed) else "wrong"
+        return "correct" if has_passed else "wrong"
     if result.status == "timeout":
         return "timeout"
     return _failure(result)

@@ -160,7 +160,7 @@ def test_a_timeout_counts_at_once_unless_the_machine_is_overloaded(
         seen.append(source)
         return SandboxResult("timeout", -9, "", "", limits.time_s)
 
-    monkeypatch.setattr("tabom_cli.core.sandbox.run_python", run_python)
+    monkeypatch.setattr("tabom_cli.core.sandbox_proof.run_python", run_python)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     assert code_task.judge(f"while True: {load}") == "timeout"
     assert len(seen) == runs

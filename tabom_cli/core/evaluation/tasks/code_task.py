@@ -1,14 +1,13 @@
 """Score generated programs in the sandbox instead of with the harness's `code_eval` metric.
 
-A program passes when it runs to its end: the tests are part of it, and it must report that it came to
-the end, so that code which exits early does not pass. Knows no benchmark.
+A program passes when it runs to its end: the tests are part of it, and code that exits early or only
+reports that it came to the end does not pass. Knows no benchmark.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -32,7 +31,7 @@ class _Silent(io.TextIOBase):
         return len(text)
 with contextlib.redirect_stdout(_Silent()), contextlib.redirect_stderr(_Silent()):
     exec(compile({program!r}, "candidate.py", "exec"), {{}})
-print({token!r})
+print({word!r})
 """
 
 
@@ -53,13 +52,13 @@ def judge(program: str) -> Outcome:
 
 
 def _run(program: str) -> Outcome:
-    from tabom_cli.core.sandbox import Limits, run_python
+    from tabom_cli.core.sandbox import Limits
+    from tabom_cli.core.sandbox_proof import run_to_end
 
-    token = secrets.token_hex(16)
     limits = Limits(time_s=TIME_LIMIT_S, memory_mib=MEMORY_LIMIT_MIB)
-    result = run_python(_RUNNER.format(program=program, token=token), limits=limits)
+    result, has_passed = run_to_end(program, limits=limits, runner=_RUNNER)
     if result.status == "ok":
-        return "passed" if result.stdout.rstrip().endswith(token) else "crashed"
+        return "passed" if has_passed else "crashed"
     if result.status in ("failed", "timeout"):
         return "failed" if result.status == "failed" else "timeout"
     return "crashed"
