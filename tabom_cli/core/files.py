@@ -126,7 +126,10 @@ def free_bytes(path: Path | str) -> int:
 
 @contextmanager
 def exclusive_lock(path: Path | str) -> Iterator[None]:
-    """Hold a lock file while the block runs; the system drops it when the process dies.
+    """Hold a lock file while the block runs, then remove it; the system drops it when the process dies.
+
+    Args:
+        path: `FOLDER/.lock` guards the folder, `FOLDER/.NAME.lock` the file NAME.
 
     Raises:
         RunError: Another process holds it.
@@ -134,17 +137,17 @@ def exclusive_lock(path: Path | str) -> Iterator[None]:
     path = Path(path)
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _locked(path)
+    if descriptor is None:
+        guarded = path.parent / path.name.removesuffix(".lock").removeprefix(".")
+        raise RunError(
+            f"{guarded}: another process is writing here",
+            hint="wait for it to finish or choose another output",
+        )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"{path.parent}: another process is writing here",
-                hint="wait for it to finish or choose another output folder",
-            ) from None
         yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -169,6 +172,22 @@ def os_errors(path: Path) -> Iterator[None]:
         if reason or free_bytes(path) < 2**16:
             raise _full(path, reason or os.strerror(errno.ENOSPC)) from error
         raise
+
+
+def _locked(path: Path) -> int | None:
+    """Descriptor of the lock file, locked; None when another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass  # Its last holder removed the file between our open and our lock.
+        os.close(descriptor)
 
 
 def _exists(path: Path) -> bool:

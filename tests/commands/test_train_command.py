@@ -56,7 +56,7 @@ def whole(
 def test_a_run_writes_what_it_promises(whole: tuple[Path, Finished]) -> None:
     run, done = whole
     assert {path.name for path in run.iterdir()} == {
-        *("metrics.jsonl", "timings.jsonl", "recipe.resolved.yaml", "manifest.json", ".lock"),
+        *("metrics.jsonl", "timings.jsonl", "recipe.resolved.yaml", "manifest.json"),
         *("epoch_1", "epoch_2", "epoch_3", "final", "state"),
     }
     assert {path.name for path in (run / "state").iterdir()} == {"step_6", "step_8"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -250,10 +253,43 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     process.stdout.readline()
-    with pytest.raises(RunError, match="another process is writing"), exclusive_lock(lock):
+    message = f"^{re.escape(str(lock.parent))}: another process is writing here"
+    with pytest.raises(RunError, match=message), exclusive_lock(lock):
         pytest.fail("two holders")
     process.kill()
     process.wait()
     time.sleep(0.01)
     with exclusive_lock(lock):
-        pass
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_a_lock_of_a_file_names_the_file(tmp_path: Path) -> None:
+    lock = tmp_path / ".rows.jsonl.lock"
+    message = f"^{re.escape(str(tmp_path / 'rows.jsonl'))}: another process is writing here"
+    with exclusive_lock(lock):
+        for _ in range(2):
+            with pytest.raises(RunError, match=message), exclusive_lock(lock):
+                pytest.fail("two holders")
+        assert lock.exists()
+
+
+def test_locks_that_are_removed_never_have_two_holders(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    holders: list[int] = []
+    most: list[int] = []
+
+    def take(number: int) -> int:
+        taken = 0
+        for _ in range(300):
+            with contextlib.suppress(RunError), exclusive_lock(lock):
+                holders.append(number)
+                time.sleep(0)
+                most.append(len(holders))
+                holders.remove(number)
+                taken += 1
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(take, range(4))) == len(most) > 0
+    assert set(most) == {1}

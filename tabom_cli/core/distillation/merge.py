@@ -91,7 +91,6 @@ def merge(files: Sequence[Path], output: Path, *, command: Sequence[str] = ()) -
     places = [place for group in groups.values() for place in _in_order(group)]
     with exclusive_lock(lock_path(output)):
         merge_rows(output, places)
-    lock_path(output).unlink(missing_ok=True)
     verdicts = Counter(str(place.verdict) for place in places)
     _describe(output, parts, places, verdicts, command)
     unproven = tuple(part.path for part in parts if part.manifest is None)
