@@ -10,6 +10,7 @@ import json
 import logging
 import resource
 import sys
+from typing import Any
 
 from tabom_cli.core.data.records import Verdict
 
@@ -17,16 +18,17 @@ MEMORY_BYTES = 4 * 2**30
 
 
 def compare(answer: str, expected: str) -> Verdict:
-    """The verdict on a final answer; `error` when the reference itself cannot be parsed."""
+    r"""The verdict on a final answer; `error` when the reference cannot be compared with it.
+
+    A reference without a mathematical value (`\frac{1}{`) is text: an equal answer is correct, of any other
+    nothing is known.
+    """
     import math_verify
 
+    gold: list[Any] = []
     try:
-        gold = math_verify.parse(_in_box(expected), parsing_timeout=3, raise_on_error=True)
-        if not gold:
-            return "error"
-        found = math_verify.parse(_in_box(answer), parsing_timeout=3, raise_on_error=True)
-        if not found:
-            return "unparsable"
+        gold = _parsed(expected)
+        found = _parsed(answer) if gold else []
         is_equal = math_verify.verify(gold, found, timeout_seconds=3, raise_on_error=True)
     except math_verify.errors.TimeoutException:
         return "timeout"
@@ -34,8 +36,12 @@ def compare(answer: str, expected: str) -> Verdict:
         return "error"
     except Exception:  # math-verify lets any error of sympy's parser and simplifier through
         logging.getLogger(__name__).debug("comparison failed", exc_info=True)
-        return "wrong"
-    return "correct" if is_equal else "wrong"
+        return "wrong" if gold else "error"
+    if is_equal:
+        return "correct"
+    if all(isinstance(value, str) for value in gold):
+        return "error"
+    return "wrong" if found else "unparsable"
 
 
 def main() -> None:
@@ -52,6 +58,14 @@ def main() -> None:
 def _answer(word: str) -> None:
     sys.stdout.write(json.dumps(word) + "\n")
     sys.stdout.flush()
+
+
+def _parsed(text: str) -> list[Any]:
+    """Values and, last, the text itself; empty when there is nothing."""
+    import math_verify
+
+    values: list[Any] = math_verify.parse(_in_box(text), parsing_timeout=3, raise_on_error=True)
+    return values
 
 
 def _in_box(answer: str) -> str:

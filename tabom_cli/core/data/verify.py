@@ -24,7 +24,8 @@ KINDS = ("none", "math", "code", "countdown", "arithmetic", "functions", "tasks"
 CODE_LIMITS = Limits(time_s=10.0)
 FUNCTION_LIMITS = Limits(time_s=5.0, memory_mib=256)
 
-_FENCE = re.compile(r"```[ \t]*(?:python|py)?[0-9]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```([^`\n]*)\n(.*?)(?:```|\Z)", re.DOTALL)
+_PYTHON = re.compile(r"\s*(?:python|py)[0-9.]*(?![\w+-])", re.IGNORECASE)
 
 
 def verify(
@@ -75,9 +76,14 @@ def verify(
 
 
 def extract_code(response: str) -> str:
-    """The first fenced block, closed or not, else the whole response."""
-    match = _FENCE.search(response)
-    return match.group(1) if match else response
+    """The first fenced block in Python, else the first without a language, else the first of any.
+
+    The last block may lack its closing fence. Without a block it is the whole response.
+    """
+    blocks = _FENCE.findall(response)
+    in_python = [code for language, code in blocks if _PYTHON.match(language)]
+    unnamed = [code for language, code in blocks if not language.strip()]
+    return str(next(iter([*in_python, *unnamed, *(code for _, code in blocks)]), response))
 
 
 def _judge_task(task: str, response: str, reference: str) -> Verdict:

@@ -20,10 +20,31 @@ from tabom_cli.core.data import math_worker
         ("", "3", "unparsable"),
         ("3", "", "error"),
         (r"9^{9^{9^9}}", r"\frac{8}{3}", "timeout"),
+        ("3", r"\frac{1}{", "error"),
+        ("3", "{{{", "error"),
+        ("3", "???", "error"),
+        ("3", "\\", "error"),
+        ("???", "???", "correct"),
+        ("???", "3", "wrong"),
     ],
 )
 def test_two_answers_are_compared(answer: str, expected: str, verdict: str) -> None:
     assert math_worker.compare(answer, expected) == verdict
+
+
+@pytest.mark.parametrize(("faulty", "verdict"), [("gold", "error"), ("found", "wrong")])
+def test_a_crash_of_the_parser_is_the_fault_of_the_side_that_it_read(
+    monkeypatch: pytest.MonkeyPatch, faulty: str, verdict: str
+) -> None:
+    parsed = math_worker._parsed
+
+    def crashing(text: str) -> list[object]:
+        if text == faulty:
+            raise RecursionError
+        return parsed(text)
+
+    monkeypatch.setattr(math_worker, "_parsed", crashing)
+    assert math_worker.compare("found", "gold") == verdict
 
 
 def test_worker_says_ready_and_answers_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,8 @@ def test_final_answer_is_the_last_of_its_form(text: str, answer: str | None) -> 
         ("The answer is 72", "", "error"),
         (r"\boxed{" + "1" * 5000 + "}", "72", "unparsable"),
         ("The answer is 72", "x" * 5000, "error"),
+        ("The answer is 72", r"\frac{1}{", "error"),
+        ("The answer is 72", "???", "error"),
     ],
 )
 def test_maths_answers(response: str, reference: str, verdict: str) -> None:
@@ -117,9 +119,18 @@ def test_maths_is_judged_in_threads() -> None:
         ("```\nx = 1\n```", "x = 1\n"),
         ("```py\nx = 1", "x = 1"),
         ("```python\nx = 1\n```\n```python\nx = 2\n```", "x = 1\n"),
+        ("```Python\nx = 1\n```", "x = 1\n"),
+        ("```PY\r\nx = 1\n```", "x = 1\n"),
+        ("``` python3.12 title=a.py\nx = 1\n```", "x = 1\n"),
+        ("```text\n4 9\n```\nso\n```python\nx = 1\n```", "x = 1\n"),
+        ("```text\n4 9\n```\nso\n```\nx = 1\n```", "x = 1\n"),
+        ("```\n4 9\n```\nso\n```Python\nx = 1", "x = 1"),
+        ("```c++\nx = 1;\n```", "x = 1;\n"),
+        ("```python-repl\n>>> 1\n```\n```\nx = 1\n```", "x = 1\n"),
+        ("```python", "```python"),
     ],
 )
-def test_code_is_taken_from_the_first_fence(response: str, code: str) -> None:
+def test_code_is_taken_from_the_first_python_fence(response: str, code: str) -> None:
     assert extract_code(response) == code
 
 
