@@ -48,8 +48,9 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "scale_logits": (False,),
     "embedding_dropout": (0.0,),
     "residual_dropout": (0.0,),
+    **dict.fromkeys(("clip_qkv", "norm_after", "qk_norm"), (None, False)),
 }
-"""Options of the original code that no published checkpoint switches, with the values they have."""
+"""Options of the original code, and of OLMo behind it, that no published checkpoint switches."""
 
 
 class LLaDAConfig(PreTrainedConfig):

@@ -152,11 +152,14 @@ def test_llada_gradient_checkpointing_gives_equal_gradients(fixtures: Path, atte
         ("attention_layer_norm", True),
         ("block_group_size", 2),
         ("block_type", "sequential"),
+        ("clip_qkv", 8.0),
         ("include_bias", True),
         ("include_qkv_bias", True),
         ("input_emb_norm", True),
         ("layer_norm_type", "default"),
         ("multi_query_attention", True),
+        ("norm_after", True),
+        ("qk_norm", True),
         ("rope", False),
         ("rope_full_precision", False),
         ("scale_logits", True),
@@ -170,6 +173,10 @@ def test_llada_options_that_no_published_checkpoint_uses_are_refused_by_name(
 ) -> None:
     with pytest.raises(ModelError, match=key):
         LLaDAConfig(**{key: value})
+
+
+def test_llada_olmo_options_that_are_off_are_accepted() -> None:
+    assert LLaDAConfig(clip_qkv=None, qk_norm=False, norm_after=None).n_layers == 32
 
 
 def test_llada_names_all_refused_options_at_once() -> None:
