@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _STATES_ON_DISK = 3
 _STORED_BYTES = 2
 _FAULTS_IN_A_LINE = 2
+# The largest excess measured at the 7B and 8B shapes was 6 % (LLaDA: 35.5 GiB reserved, 33.5 estimated).
+_MEMORY_MARGIN = 1.1
 _LARGE_MODEL = 1_000_000_000
 
 
@@ -158,8 +160,11 @@ def check_memory(plan: TrainPlan, recipe: Recipe) -> Check:
     detail += f", {free / GIB:.1f} GiB {where}"
     if needed > free and not on_gpu:
         return Check("memory", "fail", detail, "run on a machine with a GPU, or with more memory")
-    if needed > free:
+    if on_gpu and needed * _MEMORY_MARGIN > free:
         fix = "--set train.micro_batch_size=1 --set train.gradient_checkpointing=true"
+        if needed <= free:
+            detail += "; steps have reserved up to 6 % more than the estimate"
+            return Check("memory", "warning", detail, fix)
         if plan.memory.parameters > free:
             fix = "a GPU with more memory: the weights alone do not fit"
         return Check("memory", "fail", detail, fix)

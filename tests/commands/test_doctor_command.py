@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tabom_cli.assets import tiny_path
@@ -19,7 +21,8 @@ from tabom_cli.core.environment import check_disk, check_machine, check_sandbox,
 from tabom_cli.core.errors import EXIT_NOT_READY, EXIT_OK, TabomError
 from tabom_cli.core.models.config import ModelConfig
 from tabom_cli.core.models.export import save_model
-from tabom_cli.core.models.load import load_model
+from tabom_cli.core.models.footprint import adapter_shapes
+from tabom_cli.core.models.load import known_config, load_model
 from tabom_cli.main import app
 
 
@@ -184,12 +187,36 @@ def test_many_faults_make_a_short_line(base: Path, tmp_path: Path) -> None:
     assert check.detail.endswith("; and others")
 
 
-def test_an_adapter_of_another_base_is_found(tmp_path: Path, fixtures: Path) -> None:
+@pytest.mark.parametrize(
+    ("shapes_of", "status", "text"),
+    [
+        ("tiny", "pass", "20 factors fit tiny"),
+        ("GSAI-ML/LLaDA-8B-Instruct", "fail", "does not fit tiny (it was trained on GSAI-ML/LLaDA"),
+    ],
+)
+def test_an_adapter_is_compared_with_the_base(
+    tmp_path: Path, fixtures: Path, shapes_of: str, status: str, text: str
+) -> None:
     published = fixtures / "checkpoints" / "published_adapters" / "llada_prm12k"
-    shutil.copytree(published, tmp_path / "adapter")
-    model = ModelConfig(path="tiny", adapter=str(tmp_path / "adapter"))
+    folder = tmp_path / "adapter"
+    shutil.copytree(published, folder)
+    model = ModelConfig(path="tiny", adapter=str(folder))
+    absent = environment_recipe.check_adapter_folder(model)
+    assert (absent.status, "file not found" in absent.detail) == ("fail", True)
+
+    values = json.loads((folder / "adapter_config.json").read_text())
+    config = known_config(shapes_of)
+    assert config is not None
+    shapes = adapter_shapes(config, rank=values["r"], target_modules=values["target_modules"])
+    # One row each: a header is all that is read, and the shapes of the wrong base would be large.
+    factors = {
+        name: torch.zeros(shape if shapes_of == "tiny" else (1, 1))
+        for name, shape in shapes.items()
+    }
+    save_file(factors, folder / "adapter_model.safetensors")
     check = environment_recipe.check_adapter_folder(model)
-    assert check.status == "fail"
+    assert check.status == status
+    assert text in check.detail
 
 
 @pytest.mark.parametrize(
@@ -211,6 +238,10 @@ def test_memory_is_compared_with_the_estimate(
     ("free_gib", "checkpointing", "status", "fix"),
     [
         (70.0, "false", "pass", None),
+        (37.6, "false", "pass", None),
+        (37.4, "false", "warning", "gradient_checkpointing=true"),
+        (34.2, "false", "warning", "gradient_checkpointing=true"),
+        (34.0, "false", "fail", "gradient_checkpointing=true"),
         (30.0, "false", "fail", "gradient_checkpointing=true"),
         (24.0, "true", "pass", None),
         (10.0, "true", "fail", "the weights alone do not fit"),
