@@ -396,9 +396,9 @@ def test_a_half_written_results_file_loses_nothing(
     assert "same command" in caught.value.hint
     _, stderr = run(*arguments)
     assert "0 new answers" in stderr
-    assert "kept as results.json.damaged" in stderr
+    assert "kept as results.json.old1" in stderr
     assert results(tmp_path)["countdown"]["value"] == whole["countdown"]["value"]
-    assert (tmp_path / "results.json.damaged").stat().st_size == 100
+    assert (tmp_path / "results.json.old1").stat().st_size == 100
 
 
 @pytest.mark.parametrize(

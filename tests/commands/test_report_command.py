@@ -38,6 +38,7 @@ def write_results(folder: Path, adapter: Path, value: float) -> None:
         "pass_at": {},
         "majority": None,
         "limit": 100,
+        "prompts_hash": "p",
         "remarks": {},
         "settings": {"profile": None, "paper": ["TABOM", "math"]},
         "model": "Dream-org/Dream-v0-Instruct-7B",

@@ -238,14 +238,13 @@ def score_job(
     Raises:
         RunError: The answers were made with other settings than the job's, which would be recorded.
     """
-    from tabom_cli.core.evaluation.results import FILE_NAME, set_damaged_aside, write_results
+    from tabom_cli.core.evaluation.results import FILE_NAME, set_unreadable_aside, write_results
     from tabom_cli.core.evaluation.score import score
 
     for group in job.groups:
         check_answers(group)
-    aside = set_damaged_aside(job.folder)
-    if aside is not None:
-        text = f"{job.folder / FILE_NAME} is damaged; kept as {aside.name}, all is scored anew"
+    text = set_unreadable_aside(job.folder)
+    if text is not None:
         progress(ProgressEvent(kind="warning", task="score", text=text))
     for group in job.groups:
         scores = score(

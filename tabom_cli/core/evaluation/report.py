@@ -186,6 +186,9 @@ def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:
         words = f" with {', '.join(changed)}" if changed else ""
         notes.append(f"{task}: profile '{settings['profile']}'{words}")
     notes += [f"{task}: {note}" for note in data_notes(entry)]
+    wrong = [f"{count:,} {name}" for name, count in entry.get("counts", {}).items() if count]
+    if wrong:
+        notes.append(f"{task}: of {entry['num_total']:,} answers {', '.join(wrong)}")
     for k, rate in entry["pass_at"].items():
         notes.append(
             f"{task}: pass@{k} {percent(rate['value'])} ({_interval(rate['interval_95'])})"

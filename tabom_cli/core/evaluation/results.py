@@ -5,6 +5,7 @@ Knows neither how answers were made nor how they were scored; `score` and `recor
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +29,14 @@ from tabom_cli.core.files import write_json_atomic, write_text_atomic
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.json"
+
+_NEEDED = (
+    *("metric", "value", "num_correct", "num_total", "num_problems", "num_samples"),
+    *("interval_95", "pass_at", "majority", "limit", "prompts_hash", "remarks"),
+    *("model", "adapter", "family", "decode", "cost", "settings"),
+)
+"""Keys of a task's entry that tables and comparisons read."""
+_AGAIN = "the answers beside it are safe; run the same command again to score them anew"
 
 
 def write_results(
@@ -95,7 +104,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """The content of a `results.json`, or of the one in a folder.
 
     Raises:
-        DataError: The file is missing, half written or of another kind.
+        DataError: The file is missing, half written, of another kind or lacks something of a task.
     """
     if path.is_dir():
         path = path / FILE_NAME
@@ -106,14 +115,19 @@ def read_results(path: Path) -> dict[str, Any]:
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: damaged: {error}",
-            hint="the answers beside it are safe; run the same command again to score them anew",
+            hint=_AGAIN,
         ) from error
     if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict):
         raise DataError(f"{path}: not a results file of `tabom eval`")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: schema_version {document.get('schema_version')}, this is {SCHEMA_VERSION}"
+            f"{path}: schema_version {document.get('schema_version')}, this is {SCHEMA_VERSION}",
+            hint=_AGAIN,
         )
+    for task, entry in document["tasks"].items():
+        missing = [key for key in _NEEDED if not isinstance(entry, dict) or key not in entry]
+        if missing:
+            raise DataError(f"{path}: task '{task}' lacks {', '.join(missing)}", hint=_AGAIN)
     return document
 
 
@@ -138,21 +152,23 @@ def read_sample_scores(folder: Path, task: str) -> dict[int, float]:
     return {index: sum(values) / len(values) for index, values in found.items()}
 
 
-def set_damaged_aside(folder: Path) -> Path | None:
+def set_unreadable_aside(folder: Path) -> str | None:
     """Rename a results file that cannot be read, so that scoring can write a new one.
 
-    Nothing is lost: the answers lie beside it, and the old file stays as `results.json.damaged`.
+    Nothing is lost: the answers lie beside it, and the old file stays as `results.json.old1`, or the
+    next number that is free.
 
     Returns:
-        Where it lies now, None when there is none or it is whole.
+        What is wrong with it and how it is called now, None when there is none or it is whole.
     """
     path = folder / FILE_NAME
     try:
         _existing_tasks(path)
-    except DataError:
-        aside = path.with_name(f"{FILE_NAME}.damaged")
+    except DataError as error:
+        names = (path.with_name(f"{FILE_NAME}.old{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
         path.replace(aside)
-        return aside
+        return f"{error.message}; kept as {aside.name}, all is scored anew"
     return None
 
 
@@ -174,6 +190,7 @@ def _task_entry(
         "interval_95": [score.interval.low, score.interval.high],
         "interval_kind": score.interval_kind,
         "metrics": dict(score.metrics),
+        "counts": dict(score.counts),
         "num_samples": score.num_samples,
         "pass_at": {str(k): _rate(rate) for k, rate in score.pass_at.items()},
         "majority": None if score.majority is None else _rate(score.majority),

@@ -7,7 +7,7 @@ first answer only, see each of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,8 @@ def _score_task(
         version = str(results["versions"].get(spec.name))
         for name, value in values.items():
             totals[name].append(value)
-        samples.extend(_samples(results["samples"][spec.name], key, sample_index, places))
+        rows = results["samples"][spec.name]
+        samples.extend(_samples(rows, key, sample_index, places, spec.extract))
     samples.sort(key=lambda sample: (sample.doc_index, sample.sample_index))
     summary = summarise(samples, num_samples=header.num_samples, votes=spec.votes, seed=header.seed)
     return TaskScore(
@@ -191,7 +192,15 @@ def _score_task(
         num_total=summary.num_total,
         num_problems=summary.num_problems,
         num_samples=header.num_samples,
-        metrics={name: sum(values) / len(values) for name, values in totals.items()},
+        metrics={
+            name: sum(values) / (1 if _name(name) in spec.counts else len(values))
+            for name, values in totals.items()
+        },
+        counts={
+            _name(name): round(sum(values))
+            for name, values in totals.items()
+            if _name(name) in spec.counts
+        },
         pass_at=summary.pass_at,
         majority=summary.majority,
         samples=samples,
@@ -211,14 +220,18 @@ def primary_key(spec: TaskSpec, metrics: Mapping[str, float]) -> str:
         if wanted in metrics:
             return wanted
     for wanted in spec.metrics:
-        name = wanted.partition(",")[0]
         for key in metrics:
-            if key.partition(",")[0] == name:
+            if _name(key) == _name(wanted):
                 return key
     raise DataError(
         f"task '{spec.name}': lm-eval reported {', '.join(metrics) or 'nothing'}, "
         f"none of {', '.join(spec.metrics)}"
     )
+
+
+def _name(key: str) -> str:
+    """The metric of a key `metric,filter`."""
+    return key.partition(",")[0]
 
 
 def _metrics(reported: Mapping[str, Any]) -> dict[str, float]:
@@ -234,6 +247,7 @@ def _samples(
     key: str,
     sample_index: int,
     places: Mapping[tuple[int, int], Completion],
+    extract: Callable[[str], str] | None,
 ) -> list[SampleScore]:
     metric, _, filter_name = key.partition(",")
     found = []
@@ -241,14 +255,15 @@ def _samples(
         if row["filter"] != filter_name:
             continue
         completion = places[row["doc_id"], sample_index]
-        extracted = row["filtered_resps"][0]
+        filtered = row["filtered_resps"][0]
+        text = filtered if isinstance(filtered, str) else str(filtered)
         found.append(
             SampleScore(
                 doc_index=row["doc_id"],
                 sample_index=sample_index,
                 request_id=completion.id,
                 score=float(row[metric]),
-                extracted=extracted if isinstance(extracted, str) else str(extracted),
+                extracted=text if extract is None else extract(text),
                 target=str(row["target"]),
                 text=completion.text,
                 metrics={

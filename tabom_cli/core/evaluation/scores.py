@@ -72,7 +72,8 @@ class TaskScore:
         num_total: Answers scored.
         num_problems: Problems scored.
         num_samples: Answers per problem.
-        metrics: Every metric of the harness by full key, averaged over samples.
+        metrics: Every metric of the harness by full key, averaged over samples; counts add up.
+        counts: Answers by what went wrong with them, where the task tells, such as timeouts.
         pass_at: Unbiased pass@k by k; only with several samples.
         majority: Accuracy of the most frequent extracted answer; only where answers can be counted.
         samples: Every scored answer.
@@ -92,6 +93,7 @@ class TaskScore:
     num_problems: int
     num_samples: int
     metrics: Mapping[str, float]
+    counts: Mapping[str, int]
     pass_at: Mapping[int, Rate]
     majority: Rate | None
     samples: Sequence[SampleScore]

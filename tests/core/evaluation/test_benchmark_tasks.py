@@ -68,6 +68,7 @@ def test_humaneval_counts_failures_timeouts_and_crashes_apart(
     assert result.metrics["timeouts,create_test"] == 1
     assert result.metrics["crashes,create_test"] == 1
     assert result.metrics["failures,create_test"] == 0
+    assert result.counts == {"failures": 0, "timeouts": 1, "crashes": 1}
     assert "sandbox" in result.remarks["code execution"]
 
 

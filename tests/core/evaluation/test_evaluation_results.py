@@ -16,7 +16,11 @@ from tabom_cli.core.evaluation.records import (
 )
 from tabom_cli.core.evaluation.report import describe_decode, results_table
 from tabom_cli.core.evaluation.requests import build_requests
-from tabom_cli.core.evaluation.results import read_results, write_results
+from tabom_cli.core.evaluation.results import (
+    read_results,
+    set_unreadable_aside,
+    write_results,
+)
 from tabom_cli.core.evaluation.score import score
 
 
@@ -98,6 +102,43 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, content: str) -> None
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(DataError):
         read_results(tmp_path)
+
+
+def test_a_results_file_that_lacks_something_is_refused_with_its_name(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    path = run(tmp_path / "a", data_dir, {0})
+    document = json.loads(path.read_text())
+    del document["tasks"]["gsm8k_cot"]["prompts_hash"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="task 'gsm8k_cot' lacks prompts_hash"):
+        compare_results(tmp_path / "a", tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [("[]", "not a results file"), ('{"tasks": {}}', "schema_version None")]
+)
+def test_an_unreadable_results_file_never_replaces_an_earlier_one(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    assert set_unreadable_aside(tmp_path) is None
+    for number in (1, 2):
+        (tmp_path / "results.json").write_text(content + " " * number)
+        text = set_unreadable_aside(tmp_path)
+        assert text is not None
+        assert reason in text
+        assert f"kept as results.json.old{number}" in text
+        assert "damaged" not in text
+    sizes = [(tmp_path / f"results.json.old{number}").stat().st_size for number in (1, 2)]
+    assert sizes == [len(content) + 1, len(content) + 2]
+
+
+def test_what_went_wrong_with_answers_is_noted_below_the_table(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    results = read_results(run(tmp_path / "a", data_dir, {0}))
+    results["tasks"]["gsm8k_cot"]["counts"] = {"failures": 0, "timeouts": 2, "crashes": 1}
+    assert "gsm8k_cot: of 6 answers 2 timeouts, 1 crashes" in results_table(results).notes
 
 
 def test_table_shows_score_interval_counts_and_decode(tmp_path: Path, data_dir: Path) -> None:

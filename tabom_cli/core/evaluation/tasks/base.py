@@ -79,6 +79,9 @@ class TaskSpec:
         executes_code: Whether scoring runs generated code, which needs consent and the sandbox.
         own: Whether the task ships with tabom and needs no data folder.
         votes: Whether extracted answers can be counted for a majority vote.
+        extract: Takes the final answer out of a text (empty when there is none), for votes and
+            lists, where the harness's filter does not.
+        counts: Names of metrics that count answers, such as timeouts; the others are means.
         remarks: Facts of this machine that the score depends on, for the results.
     """
 
@@ -91,6 +94,8 @@ class TaskSpec:
     executes_code: bool = False
     own: bool = False
     votes: bool = False
+    extract: Callable[[str], str] | None = None
+    counts: tuple[str, ...] = ()
     remarks: Callable[[], dict[str, str]] | None = None
 
 

@@ -22,6 +22,7 @@ OVERLOAD = 1.5
 """Runnable processes per core above which the wall clock says little about a program."""
 OUTCOMES: dict[Outcome, str] = {"failed": "failures", "timeout": "timeouts", "crashed": "crashes"}
 """Names of the metrics that count each way not to pass."""
+COUNTS = tuple(OUTCOMES.values())
 
 # The candidate sees an empty namespace, silent output and no `__main__`, as in the usual metric.
 _RUNNER = """\

@@ -50,5 +50,6 @@ TASK = TaskSpec(
     num_problems=164,
     files=(FILE,),
     executes_code=True,
+    counts=code_task.COUNTS,
     remarks=code_task.remarks,
 )

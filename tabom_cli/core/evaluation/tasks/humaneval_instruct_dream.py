@@ -53,5 +53,6 @@ TASK = TaskSpec(
     num_problems=164,
     files=(FILE,),
     executes_code=True,
+    counts=code_task.COUNTS,
     remarks=code_task.remarks,
 )

@@ -83,5 +83,6 @@ TASK = TaskSpec(
     num_problems=500,
     files=(FILE,),
     executes_code=True,
+    counts=code_task.COUNTS,
     remarks=code_task.remarks,
 )

@@ -40,6 +40,12 @@ def _config(settings: TaskSettings) -> dict[str, Any]:
     return with_local_data(config, settings, FILE, prepare=_with_solutions)
 
 
+def _final_answer(text: str) -> str:
+    from tabom_cli.core.data.math_answers import final_answer
+
+    return "".join((final_answer(text) or "").strip("$").split())
+
+
 TASK = TaskSpec(
     name="minerva_math500",
     summary="competition mathematics, symbolic comparison",
@@ -47,4 +53,6 @@ TASK = TaskSpec(
     config=_config,
     num_problems=500,
     files=(FILE,),
+    votes=True,
+    extract=_final_answer,
 )

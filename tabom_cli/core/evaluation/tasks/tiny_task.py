@@ -15,17 +15,24 @@ from typing import Any
 from tabom_cli.core.evaluation.tasks.base import TaskSettings, TaskSpec
 
 DEFAULT_NUM_PROBLEMS = 2000
-VERDICTS = ("unparsable", "timeout", "error")
-"""Reasons that are counted apart from plainly wrong answers."""
+VERDICTS = {"unparsable": "unparsable", "timeout": "timeouts", "error": "errors"}
+"""Reasons that are counted apart from plainly wrong answers, and the names of their counts."""
 
 
-def tiny_task(name: str, summary: str, *, executes_code: bool = False) -> TaskSpec:
+def tiny_task(
+    name: str,
+    summary: str,
+    *,
+    executes_code: bool = False,
+    extract: Callable[[str], str] | None = None,
+) -> TaskSpec:
     """The task of an embedded domain.
 
     Args:
         name: Domain and task name.
         summary: One line for lists.
         executes_code: Whether its check runs the answer in the sandbox.
+        extract: Takes out of a response what a majority vote counts; None for no votes.
     """
 
     def config(settings: TaskSettings) -> dict[str, Any]:
@@ -43,8 +50,11 @@ def tiny_task(name: str, summary: str, *, executes_code: bool = False) -> TaskSp
             "unsafe_code": executes_code,
             "filter_list": [{"name": "none", "filter": ahead}] if executes_code else None,
             "metric_list": [
-                {"metric": metric, "aggregation": "mean", "higher_is_better": metric == "accuracy"}
-                for metric in ("accuracy", *VERDICTS)
+                {"metric": "accuracy", "aggregation": "mean", "higher_is_better": True},
+                *(
+                    {"metric": count, "aggregation": sum, "higher_is_better": False}
+                    for count in VERDICTS.values()
+                ),
             ],
             "metadata": {"version": 1.0},
         }
@@ -56,6 +66,9 @@ def tiny_task(name: str, summary: str, *, executes_code: bool = False) -> TaskSp
         config=config,
         executes_code=executes_code,
         own=True,
+        votes=extract is not None,
+        extract=extract,
+        counts=tuple(VERDICTS.values()),
     )
 
 
@@ -92,7 +105,7 @@ def _verdict(name: str, prompt: str, response: str, reference: str) -> str:
 def _judge(name: str) -> Callable[[Mapping[str, Any], Sequence[str]], dict[str, float]]:
     def judge(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
         verdict = _verdict(name, doc["prompt"], results[0], doc["reference"])
-        counts = {reason: float(verdict == reason) for reason in VERDICTS}
+        counts = {name: float(verdict == reason) for reason, name in VERDICTS.items()}
         return {"accuracy": float(verdict == "correct"), **counts}
 
     return judge
