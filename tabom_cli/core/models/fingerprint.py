@@ -25,23 +25,41 @@ def part_hashes(network: nn.Module) -> tuple[str, str | None]:
 
     The base's hash is the same with and without an adapter.
     """
+    base, adapter = _parts(network)
+    return _hash(base), _hash(adapter) if adapter else None
+
+
+def base_hash(network: nn.Module) -> str | None:
+    """Hash of the base's weights rounded to bfloat16, None for a float16 base.
+
+    Adapters carry it to be recognised on another machine: it is the same for float32 and bfloat16
+    copies of one base, with and without an adapter. float16 rounds at other places and is not compared.
+    """
+    base, _ = _parts(network)
+    if any(parameter.dtype == torch.float16 for parameter in base.values()):
+        return None
+    return _hash(base, dtype=torch.bfloat16)
+
+
+def _parts(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Parameters of the base, under the names that it has without an adapter, and of the adapter."""
     base: dict[str, nn.Parameter] = {}
     adapter: dict[str, nn.Parameter] = {}
     for name, parameter in network.named_parameters():
         plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
         (adapter if ".lora_" in name else base)[plain] = parameter
-    return _hash(base), _hash(adapter) if adapter else None
+    return base, adapter
 
 
 @torch.no_grad()
-def _hash(parameters: Mapping[str, nn.Parameter]) -> str:
+def _hash(parameters: Mapping[str, nn.Parameter], *, dtype: torch.dtype | None = None) -> str:
     state = hashlib.sha256()
     for name in sorted(parameters):
         parameter = parameters[name]
         flat = parameter.detach().reshape(-1)
-        state.update(f"{name}|{tuple(parameter.shape)}|{parameter.dtype}".encode())
+        state.update(f"{name}|{tuple(parameter.shape)}|{dtype or parameter.dtype}".encode())
         if flat.numel() and flat.device.type != "meta":
-            values = flat[_probes(flat.numel()).to(flat.device)].to("cpu").contiguous()
+            values = flat[_probes(flat.numel()).to(flat.device)].to("cpu", dtype).contiguous()
             state.update(values.view(torch.uint8).numpy().tobytes())
     return state.hexdigest()[:24]
 

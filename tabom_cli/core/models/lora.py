@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tabom_cli.core.errors import ModelError
 from tabom_cli.core.models.checks import check_adapter
 from tabom_cli.core.models.config import LoraConfig
+from tabom_cli.core.models.fingerprint import base_hash
 from tabom_cli.core.models.pickles import refuse_pickles
 from tabom_cli.core.models.source import (
     ADAPTER_CONFIG,
@@ -38,6 +39,7 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "lora_bias": (False, None),
     "layer_replication": (None, []),
 }
+_BASE_HASH = "base_hash.txt"
 """adapter_config.json options that would put something else than plain factors beside the base."""
 
 
@@ -94,7 +96,7 @@ def load_adapter(
 
     Raises:
         ModelError: Files missing or pickled; another family; keys that match nothing; other shapes;
-            options that are not plain LoRA; settings that differ from `lora`.
+            a base with other weights than the adapter was trained on, if it says on which; options that are not plain LoRA; settings that differ from `lora`.
     """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -106,13 +108,13 @@ def load_adapter(
         raise ModelError(
             f"{path / ADAPTER_WEIGHTS}: file not found", hint="copy the adapter folder again"
         )
-    trained_on = values.get("base_model_name_or_path")
+    trained_on = _named_base(values)
     other = adapter_family(path)
     if other is not None and other != family:
         raise ModelError(
             f"{path}: this adapter belongs to the {other} family"
             f"{f' ({trained_on})' if trained_on else ''}, the loaded base {base} is {family}",
-            hint=f"set model.path to {trained_on}" if trained_on else None,
+            hint=f"set model.path to {trained_on}" if trained_on not in {None, base} else None,
         )
     if lora is not None:
         _refuse_other_settings(path, values, lora)
@@ -129,6 +131,7 @@ def load_adapter(
         for name, value in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
     check_adapter(path / ADAPTER_WEIGHTS, expected, base=base, adapter_base=trained_on)
+    _refuse_other_weights(path, base_hash(model), base, trained_on)
     factors = load_file(path / ADAPTER_WEIGHTS)
     broken = [name for name, value in factors.items() if not bool(torch.isfinite(value).all())]
     if broken:
@@ -171,7 +174,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def save_adapter(network: nn.Module, folder: Path, *, base: str) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, byte-equal for equal weights.
+    """Write config, factors and the hash of the base; equal weights give equal bytes.
 
     Args:
         network: A network that `attach_adapter` or `load_adapter` returned.
@@ -183,6 +186,8 @@ def save_adapter(network: nn.Module, folder: Path, *, base: str) -> None:
     state: dict[str, Tensor] = get_peft_model_state_dict(network, save_embedding_layers=False)
     tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    if own := base_hash(network):
+        (folder / _BASE_HASH).write_text(own + "\n", encoding="ascii")
     values = dict(network.peft_config["default"].to_dict())  # type: ignore[union-attr,index,operator]
     values |= {"base_model_name_or_path": base, "inference_mode": True, "auto_mapping": None}
     for key, value in values.items():
@@ -246,6 +251,28 @@ def _draw_factors(model: nn.Module, seed: int) -> None:
             drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
             with torch.no_grad():
                 parameter.copy_(drawn)
+
+
+def _named_base(values: dict[str, Any]) -> str | None:
+    """The base that an adapter names, a folder in the form in which `Source.name` has it."""
+    name = values.get("base_model_name_or_path")
+    if name and name != "tiny" and Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser().resolve())
+    return name or None
+
+
+def _refuse_other_weights(folder: Path, own: str | None, base: str, trained_on: str | None) -> None:
+    path = folder / _BASE_HASH
+    if own is None or not path.is_file():
+        return
+    stored = path.read_text(encoding="ascii", errors="replace").strip()
+    if stored == own:
+        return
+    raise ModelError(
+        f"{folder}: this adapter was trained on {trained_on or 'a base'} with the weights {stored}, "
+        f"the loaded base {base} has the weights {own}",
+        hint="load it on the weights that it was trained on; those in a folder may have been replaced",
+    )
 
 
 def _refuse_other_settings(path: Path, values: dict[str, Any], lora: LoraConfig) -> None:

@@ -200,7 +200,7 @@ def test_equal_weights_are_written_to_equal_bytes(
             base(folder), LoraConfig(), task_type="FEATURE_EXTRACTION", base="b", seed=5
         )
         save_adapter(network, tmp_path / name, base="b")
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
+    for file in ("adapter_config.json", "adapter_model.safetensors", "base_hash.txt"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -305,6 +305,68 @@ def test_an_adapter_of_the_other_family_is_refused_and_names_both(fixtures: Path
             family="dream",
         )
     assert "GSAI-ML/LLaDA-8B-Instruct" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("spelling", ["{base}", "{base}/../{name}"])
+def test_an_adapter_that_names_the_loaded_base_of_another_family_is_not_sent_back_to_it(
+    fixtures: Path, tmp_path: Path, spelling: str
+) -> None:
+    folder, loaded = (
+        adapter_copy(fixtures, tmp_path, "llada_mha"),
+        fixtures / "models" / "dream_gqa",
+    )
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = spelling.format(base=loaded, name=loaded.name)
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"llada family.*is dream") as caught:
+        load_adapter(base(loaded), str(folder), base=str(loaded.resolve()), family="dream")
+    assert caught.value.hint is None
+
+
+def saved_adapter(network: nn.Module, folder: Path, name: str) -> str:
+    folder.mkdir()
+    adapted = attach_adapter(network, LoraConfig(rank=2), task_type="CAUSAL_LM", base=name, seed=0)
+    save_adapter(adapted, folder, base=name)
+    return str(folder)
+
+
+@pytest.mark.parametrize("family", ["dream", "llada"])
+def test_an_adapter_is_refused_on_other_weights_of_equal_shape(
+    small_checkpoint: Callable[..., Path], tmp_path: Path, family: str
+) -> None:
+    one = small_checkpoint(family, name="one", seed=1)
+    two = small_checkpoint(family, name="two", seed=2)
+    folder = saved_adapter(base(one), tmp_path / "adapter", "first")
+    load_adapter(base(one), folder, base="a copy", family=family)
+    both = (
+        r"trained on first with the weights \w{24}, the loaded base second has the weights \w{24}"
+    )
+    with pytest.raises(ModelError, match=both):
+        load_adapter(base(two), folder, base="second", family=family)
+    going_on = load_adapter(base(one), folder, base="first", family=family, lora=LoraConfig(rank=2))
+    (tmp_path / "more").mkdir()
+    save_adapter(going_on, tmp_path / "more", base="first")
+    with pytest.raises(ModelError, match="trained on first with the weights"):
+        load_adapter(base(two), str(tmp_path / "more"), base="second", family=family)
+
+
+@pytest.mark.parametrize("trained_in", ["float32", "bfloat16", "float16"])
+def test_the_precision_in_which_a_base_is_loaded_does_not_make_it_another(
+    small_checkpoint: Callable[..., Path], tmp_path: Path, trained_in: str
+) -> None:
+    checkpoint = small_checkpoint("dream")
+    folder = saved_adapter(base(checkpoint, dtype=trained_in), tmp_path / "adapter", "b")
+    for dtype in ("float32", "bfloat16", "float16"):
+        load_adapter(base(checkpoint, dtype=dtype), folder, base="b", family="dream")
+
+
+def test_an_adapter_that_carries_no_hash_loads_on_any_base_of_its_shape(
+    small_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = saved_adapter(base(small_checkpoint("dream", seed=1)), tmp_path / "adapter", "b")
+    (Path(folder) / "base_hash.txt").unlink()
+    other = base(small_checkpoint("dream", name="two", seed=2))
+    assert is_adapted(load_adapter(other, folder, base="b", family="dream"))
 
 
 @pytest.mark.parametrize(
