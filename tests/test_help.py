@@ -23,6 +23,7 @@ FLAGS = {
     "": {"--version", "--debug", "--install-completion", "--show-completion"},
     "distill": {
         *("--recipe", "--set", "--output", "--dry-run", "--num-processes", "--data-dir", "--shard"),
+        "--resume",
     },
     "train": {
         *("--recipe", "--set", "--dry-run", "--num-processes", "--resume", "--force", "--max-time"),

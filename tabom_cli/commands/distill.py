@@ -10,7 +10,7 @@ import typer
 from tabom_cli import console
 from tabom_cli.commands import options, runs
 from tabom_cli.core import launch
-from tabom_cli.core.errors import RecipeError
+from tabom_cli.core.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from tabom_cli.core.distillation.config import DistillConfig
@@ -30,22 +30,30 @@ def distill(
         str | None,
         typer.Option(metavar="I/N", help="Make only part I of N, for job arrays; see data merge."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Refuse to start anew: rows must be there already.")
+    ] = False,
     data_dir: options.DataDirOption = None,
 ) -> None:
     """Let the model answer prompts, check the answers and record the decoding order.
 
-    Appends one JSON line per answer; running the same command again continues after a stop or a crash
-    and skips what is there. With --data-dir, prompts that repeat evaluation questions are left out.
+    Appends one JSON line per answer; running the same command again continues after a stop or a crash,
+    with or without --resume, and skips what is there. With --data-dir, prompts that repeat evaluation questions are left out.
 
     Example: tabom distill --recipe tiny --set distill.num_samples=2
     """
-    from tabom_cli.core.distillation import jobs
+    from tabom_cli.core.distillation import jobs, shards
     from tabom_cli.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
     settings, target = _settings(loaded.recipe, output, data_dir)
     part = jobs.Shard.parse(shard) if shard else None
     target = part.path(target) if part else target
+    if resume and not shards.is_started(target):
+        raise UsageError(
+            f"--resume: {target} has no rows to continue from",
+            hint="leave --resume out to start, or name the file with --output",
+        )
     if dry_run:
         _show_dry_run(loaded, settings, target, part, num_processes)
         return

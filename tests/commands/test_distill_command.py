@@ -116,6 +116,22 @@ def test_ctrl_c_keeps_what_was_written(
     assert_same_rows(rows_of(path), rows_of(whole[0]))
 
 
+def test_resume_asks_for_something_to_continue(
+    work: Path, whole: tuple[Path, str], nursery: Nursery
+) -> None:
+    path = work / "distilled.jsonl"
+    for more in ((), ("--dry-run",)):
+        none = nursery.run(*DISTILL, "--resume", *more, cwd=work)
+        assert none.code == EXIT_USAGE
+        assert "--resume: distilled.jsonl has no rows to continue from" in none.stderr
+    assert not path.exists()
+    path.write_text("".join(whole[0].read_text().splitlines(keepends=True)[:7]))
+    done = nursery.run(*DISTILL, "--resume", cwd=work)
+    assert done.code == 0, done.stderr
+    assert "7 of 20 rows are already there" in done.stderr
+    assert_same_rows(rows_of(path), rows_of(whole[0]))
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_same_rows_as_one(work: Path, whole: tuple[Path, str]) -> None:
     done = run_fresh(*DISTILL, "--num-processes", "2", cwd=work)

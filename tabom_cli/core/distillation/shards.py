@@ -24,6 +24,13 @@ def existing_shards(output: Path) -> list[Path]:
     )
 
 
+def is_started(output: Path) -> bool:
+    """Whether the output or a shard of it holds anything."""
+    return any(
+        path.is_file() and path.stat().st_size for path in (output, *existing_shards(output))
+    )
+
+
 def rows_elsewhere(output: Path, own: Path, identity: Identity) -> dict[str, int | None]:
     """Seeds by id of the complete rows in the output and its shards, without the file `own`."""
     files = [path for path in (output, *existing_shards(output)) if path != own]
