@@ -97,11 +97,13 @@ def test_llada_padded_batched_and_single_rows_agree_without_a_shift(
         torch.testing.assert_close(batched[row, real], alone, **FLOAT32)
 
 
+@pytest.mark.parametrize("attention", ATTENTION)
 @torch.no_grad()
-def test_grouped_keys_equal_repeated_keys_and_values() -> None:
+def test_grouped_keys_equal_repeated_keys_and_values(attention: str) -> None:
     sizes = dict(
         vocab_size=20, d_model=32, n_layers=2, n_heads=8, mlp_hidden_size=48, rope_theta=1e4
     )
+    sizes |= {"attn_implementation": attention}
     torch.manual_seed(0)
     grouped = LLaDAModelLM(LLaDAConfig(**sizes, n_kv_heads=2)).eval()
     full = LLaDAModelLM(LLaDAConfig(**sizes, n_kv_heads=8)).eval()
@@ -115,6 +117,7 @@ def test_grouped_keys_equal_repeated_keys_and_values() -> None:
             value = torch.cat(heads)
         weights[name] = value
     full.load_state_dict(weights)
+    assert grouped.uses_eager_attention == full.uses_eager_attention == (attention == "eager")
     ids = torch.randint(0, 20, (3, 9))
     mask = torch.ones(3, 9, dtype=torch.bool)
     mask[1, :4] = False
