@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tabom_cli.core import plugins
 from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.decoding.scheduler import DecodeRequest, decode
 
@@ -27,10 +27,7 @@ _NETWORKS: dict[tuple[str, str], Any] = {}
 
 def policy(name: str, mask_token_id: int, device: str = "cpu") -> Any:
     if (name, device) not in _NETWORKS:
-        try:
-            family = importlib.import_module(f"tabom_cli.core.models.{name.split('_')[0]}")
-        except ModuleNotFoundError:
-            pytest.skip("the native module of this family does not exist yet")
+        family = plugins.load("model family", name.split("_")[0])
         folder = GOLDEN / "models" / name
         network = family.NETWORK.from_pretrained(folder, dtype=torch.float32).eval()
         _NETWORKS[name, device] = network.to(device)
