@@ -14,7 +14,7 @@ class DecodeConfig(Section):
 
     strategy: str = "entropy"
     """Rule that ranks masked positions: a file name under core/decoding/strategies."""
-    options: dict[str, float | int | bool] = Field(default_factory=dict)
+    options: dict[str, float | int | bool | None] = Field(default_factory=dict)
     """Settings that only the chosen strategy knows (its `Options`)."""
     steps: int = Field(256, ge=1)
     """Denoising steps planned for the whole response; a threshold may need fewer."""

@@ -52,7 +52,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"strategy": "topk_margin", "steps": 9, "schedule": "even"},
     {"strategy": "topk_margin", "steps": 12, "temperature": 2.0, "top_p": 0.7},
     {"strategy": "low_confidence", "steps": 6, "block_length": 4, "schedule": "even"},
-    {"strategy": "low_confidence", "steps": 12, "temperature": 0.3, "eos_suppression": "logits"},
+    {"strategy": "low_confidence", "steps": 12, "eos_suppression": "logits"},
     {"strategy": "entropy", "steps": 8, "block_length": 3},
     {"strategy": "entropy", "steps": 7, "block_length": 6},
     {"strategy": "entropy", "steps": 24, "block_length": 3, "schedule": "even"},

@@ -25,6 +25,7 @@ from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.decoding.proposal import Candidates
 from tabom_cli.core.decoding.scheduler import decode
 from tabom_cli.core.decoding.strategies.base import Ranked, create, drawn_order, rank
+from tabom_cli.core.errors import RecipeError
 
 
 def strategy(name: str, **settings: Any) -> Any:
@@ -283,3 +284,21 @@ def test_positions_drawn_by_alg_temp_follow_the_softmax_of_their_certainty() -> 
     first = [int(drawn_order(row, 1.0, generator)[0]) for _ in range(4000)]
     for index, p in enumerate((1 / 8, 2 / 8, 5 / 8)):
         assert abs(first.count(index) / 4000 - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+
+
+@pytest.mark.parametrize(
+    "name", ["low_confidence", "threshold", "factor", "hierarchical", "credit"]
+)
+def test_a_temperature_that_neither_draws_nor_ranks_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"decode\.temperature 0\.5 has no effect.*token_pick"):
+        strategy(name, temperature=0.5)
+    strategy(name, temperature=0.5, token_pick="sample")
+    strategy("entropy", temperature=0.5)
+
+
+def test_the_default_of_an_option_can_be_written_out() -> None:
+    assert (
+        strategy("hierarchical", options={"high": None}).options == strategy("hierarchical").options
+    )
+    with pytest.raises(RecipeError, match=r"decode\.options\.low"):
+        strategy("hierarchical", options={"low": None})

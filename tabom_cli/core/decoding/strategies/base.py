@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from tabom_cli.core import plugins
 from tabom_cli.core.config import Section
 from tabom_cli.core.decoding.config import DecodeConfig
-from tabom_cli.core.decoding.proposal import Candidates
+from tabom_cli.core.decoding.proposal import Candidates, draws_tokens
 from tabom_cli.core.errors import RecipeError
 
 
@@ -84,11 +84,18 @@ class Strategy:
     def conflicts(cls, config: DecodeConfig) -> list[str]:
         """One sentence for each setting that this strategy would ignore."""
         fields = type(config).model_fields
-        return [
+        found = [
             f"decode.{key} has no effect with strategy '{config.strategy}': {reason}"
             for key, reason in cls.ignored_settings.items()
             if getattr(config, key) != fields[key].default
         ]
+        if cls.ranks_raw and config.temperature > 0.0 and not draws_tokens(config):
+            found.append(
+                f"decode.temperature {config.temperature:g} has no effect with strategy "
+                f"'{config.strategy}' and token_pick 'argmax': set decode.token_pick to sample, or the "
+                "temperature to 0"
+            )
+        return found
 
     def certainty(self, candidates: Candidates) -> Tensor:
         """(N,) how sure the model is at each candidate position; larger is revealed earlier."""
