@@ -156,7 +156,7 @@ def _job(
     loaded: LoadedRecipe, checkpoint: str, tasks: list[str], folder: Path, data_dir: Path | None
 ) -> EvalJob:
     from tabom_cli.core.evaluation.job import plan_job
-    from tabom_cli.core.evaluation.paper import published_row
+    from tabom_cli.core.evaluation.published import published_row
     from tabom_cli.core.models.source import inspect_checkpoint
 
     recipe, info = loaded.recipe, inspect_checkpoint(checkpoint)
@@ -172,6 +172,7 @@ def _job(
         paper=published_row(
             info.base or recipe.model.path,
             recipe=recipe.name if info.kind == "adapter" else None,
+            data=recipe.data.path,
             objective=recipe.objective.name,
         ),
     )

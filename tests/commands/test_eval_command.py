@@ -506,12 +506,13 @@ def small_llada(tmp_path: Path) -> Path:
 def test_a_small_llada_takes_its_own_presets(
     small_llada: Path, fixtures: Path, tmp_path: Path
 ) -> None:
-    run(
+    _, stderr = run(
         *(small_llada, "gsm8k_cot", "minerva_math500", "ifeval", "--recipe", "tiny"),
         *("--profile", "release", "--set", "eval.decode.max_new_tokens=8"),
         *("--set", "eval.decode.steps=8", "--set", "eval.decode.block_length=8"),
         *("--limit", "2", "--data-dir", fixtures / "benchmarks", "--output", tmp_path / "o"),
     )
+    assert "instead of 256 (the paper lists 512/512)" in " ".join(stderr.split())
     found = results(tmp_path / "o")
     strategies = {task: entry["decode"]["strategy"] for task, entry in found.items()}
     assert strategies == {

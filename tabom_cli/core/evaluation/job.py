@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tabom_cli.core.evaluation.generate import GenerateSummary
     from tabom_cli.core.evaluation.observers import TracingObserver
     from tabom_cli.core.evaluation.preview import Preview
+    from tabom_cli.core.evaluation.published import PaperRow
     from tabom_cli.core.models.base import DiffusionLM
 
 OUTPUT_DIR = Path("output") / "eval"
@@ -53,7 +54,7 @@ class EvalJob:
         seed: Seeds few-shot draws, every row's sampler and the bootstraps.
         consent: Whether generated code may run in the sandbox.
         family: Family that the plans were made for, None when it is not known.
-        paper: Row and table of the paper to compare with, None when nothing was published.
+        paper: What of the paper to compare with, None when nothing was published.
     """
 
     checkpoint: str
@@ -64,7 +65,7 @@ class EvalJob:
     seed: int
     consent: bool
     family: str | None = None
-    paper: tuple[str, str] | None = None
+    paper: PaperRow | None = None
 
     @property
     def lock(self) -> Path:
@@ -98,7 +99,7 @@ def plan_job(
     folder: Path | None = None,
     data_dir: Path | None = None,
     seed: int = 0,
-    paper: tuple[str, str] | None = None,
+    paper: PaperRow | None = None,
 ) -> EvalJob:
     """Resolve everything and check it, before anything is loaded.
 
@@ -111,7 +112,7 @@ def plan_job(
         folder: Where files go; None for `default_folder`.
         data_dir: Local data; None for the recipe's.
         seed: The run's seed.
-        paper: Row and table of the paper to compare with.
+        paper: What of the paper to compare with.
 
     Raises:
         UsageError: Unknown tasks, profile or settings.
@@ -255,7 +256,7 @@ def score_job(
             allow_code_execution=job.consent,
             progress=progress,
         )
-        paper = None if job.paper is None else list(job.paper)
+        paper = job.paper.settings() if job.paper else {"paper": None}
         write_results(
             job.folder,
             scores,
@@ -263,6 +264,6 @@ def score_job(
             completions_paths=dict.fromkeys(group.tasks, group.completions),
             manifest=manifest,
             wall_time_s=None if began is None else time.monotonic() - began,
-            settings={plan.spec.name: {**plan.settings(), "paper": paper} for plan in group.plans},
+            settings={plan.spec.name: {**plan.settings(), **paper} for plan in group.plans},
         )
     return job.folder / FILE_NAME

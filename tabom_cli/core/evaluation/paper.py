@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tabom_cli.core.evaluation.report import Table, data_notes, parallel_words, percent
+from tabom_cli.core.evaluation.report import (
+    Table,
+    data_notes,
+    departures,
+    describe_decode,
+    parallel_words,
+    percent,
+)
 
 Training = Literal["math", "code", "math, 2 tokens per step"]
 
@@ -70,11 +77,7 @@ _FIGURES: dict[tuple[Training, str], str] = {
         77.79 34.40 45.73 47.60""",
 }
 
-PUBLISHED_BASES = ("Dream-org/Dream-v0-Instruct-7B", "GSAI-ML/LLaDA-8B-Instruct")
-_TRAININGS: dict[str, Training] = {"prm12k": "math", "ling_coder": "code"}
-_METHOD_OF_OBJECTIVE = {"tabom": "TABOM", "dinfer": "dInfer", "t3d": "T3D"}
-_METHOD_OF_NELBO = {"sft_gt": "SFT-GT", "sft_sd": "SFT-SD"}
-
+_LM_EVAL_PROMPTS = ("humaneval_instruct", "mbpp_instruct")
 T3D_NOTE = (
     "every T3D cell of Tables 2 and 3 equals the mean of the SFT-SD and dInfer cells; "
     "it is no target for a reproduction"
@@ -86,6 +89,7 @@ FRACTION_NOTE = (
 MBPP_NOTE = (
     "Table 4 gives two MBPP entries of 49.20 different gains (+5.20, +5.60); the base implies +5.60"
 )
+PROMPT_NOTE = "lm-eval's own prompt, not the release's, which is task {task}_dream"
 RANKING_NOTE = (
     "the paper's Table 5 gives 84.31 (GSM8K) and 58.54 (HumanEval) for the window of 32, its "
     "appendix C 84.08 and 60.37"
@@ -139,25 +143,6 @@ def footnotes(figure: PaperFigure, total: int) -> list[str]:
     return notes
 
 
-def published_row(base: str, *, recipe: str | None, objective: str) -> tuple[str, Training] | None:
-    """Which row of which table a checkpoint reproduces, None when the paper has none.
-
-    Args:
-        base: Name of the base model.
-        recipe: Recipe that trained the adapter; None for the base itself.
-        objective: The recipe's objective.
-    """
-    if base not in PUBLISHED_BASES:
-        return None
-    if recipe is None:
-        return "No-SFT", "math"
-    training = next((name for part, name in _TRAININGS.items() if part in recipe), None)
-    method = _METHOD_OF_OBJECTIVE.get(objective)
-    if objective == "nelbo":
-        method = next((name for part, name in _METHOD_OF_NELBO.items() if part in recipe), None)
-    return (method, training) if method and training else None
-
-
 def published_tables(results: Mapping[str, Any]) -> list[Table]:
     """Our scores beside the paper's, for every task of a results file that has a published row.
 
@@ -208,9 +193,9 @@ def beside_paper(results: Mapping[str, Any], *, method: str, training: Training)
         )
         for note in data_notes(entry):
             notes[f"{task}: the paper's figure is for all problems; ours: {note}"] = None
-        notes.update(
-            {f"{task}: {note}": None for note in footnotes(figure, _TOTALS[figure.benchmark])}
-        )
+        own = [*_caveats(task, entry, training), *footnotes(figure, _TOTALS[figure.benchmark])]
+        notes.update({f"{task}: {note}": None for note in own})
+        notes.update(dict.fromkeys(entry["settings"].get("paper_notes") or ()))
     if not rows:
         return None
     return Table(
@@ -219,6 +204,22 @@ def beside_paper(results: Mapping[str, Any], *, method: str, training: Training)
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def _caveats(task: str, entry: Mapping[str, Any], training: Training) -> list[str]:
+    """How our score was made otherwise than the paper's, as far as it is known."""
+    settings = entry["settings"]
+    notes = [settings["note"]] if settings.get("note") else []
+    if task in _LM_EVAL_PROMPTS:
+        notes.append(PROMPT_NOTE.format(task=task))
+    if not settings.get("profile"):
+        notes.append(f"decoded by no profile: {describe_decode(entry['decode'])}")
+    changed = departures(settings)
+    if training not in ("math", "code"):
+        changed = [text for text in changed if not text.startswith("decode.tokens_per_step ")]
+    if changed:
+        notes.append(f"departs from profile '{settings['profile']}': {', '.join(changed)}")
+    return notes
 
 
 _TOTALS = {"GSM8K": 1319, "MATH500": 500, "HumanEval": 164, "MBPP": 500, "IFEval": 541}

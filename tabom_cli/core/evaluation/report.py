@@ -175,16 +175,22 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def departures(settings: Mapping[str, Any]) -> list[str]:
+    """What an entry's settings override of their preset, such as "decode.steps 8 instead of 256"."""
+    return [
+        f"{key} {change['used']} instead of {change['preset']}"
+        for key, change in (settings.get("overridden") or {}).items()
+    ]
+
+
 def _notes(task: str, entry: Mapping[str, Any]) -> list[str]:
     notes = [f"{task}: {name} {text}" for name, text in entry["remarks"].items()]
     settings = entry.get("settings") or {}
     if settings.get("profile"):
-        changed = [
-            f"{key} {change['used']} instead of {change['preset']}"
-            for key, change in settings["overridden"].items()
-        ]
+        changed = departures(settings)
         words = f" with {', '.join(changed)}" if changed else ""
-        notes.append(f"{task}: profile '{settings['profile']}'{words}")
+        remark = f" ({settings['note']})" if settings.get("note") else ""
+        notes.append(f"{task}: profile '{settings['profile']}'{words}{remark}")
     notes += [f"{task}: {note}" for note in data_notes(entry)]
     wrong = [f"{count:,} {name}" for name, count in entry.get("counts", {}).items() if count]
     if wrong:

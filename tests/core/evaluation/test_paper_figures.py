@@ -1,13 +1,25 @@
+import json
+from functools import partial
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 from tabom_cli.core.evaluation.paper import (
     METHODS,
+    PROMPT_NOTE,
     T3D_NOTE,
     beside_paper,
     footnotes,
     paper_figure,
-    published_row,
     published_tables,
+)
+from tabom_cli.core.evaluation.published import (
+    COPY_NOTE,
+    DATA_NOTE,
+    RECIPE_NOTE,
+    PaperRow,
+    published_base,
+    published_row,
 )
 from tabom_cli.core.evaluation.report import parallel_words, presets_table, tasks_table
 from tabom_cli.core.evaluation.tasks.base import task_names
@@ -54,8 +66,8 @@ def test_footnotes_name_means_and_fractions_of_problems() -> None:
 
 
 def test_ours_beside_the_paper_says_whether_it_lies_in_the_interval() -> None:
-    entry = {"family": "dream", "value": 0.83, "interval_95": [0.81, 0.85]}
-    other = {"family": "dream", "value": 0.50, "interval_95": [0.42, 0.58]}
+    entry = scored_entry({}, None) | {"value": 0.83, "interval_95": [0.81, 0.85]}
+    other = scored_entry({}, None) | {"value": 0.50, "interval_95": [0.42, 0.58]}
     results = {"tasks": {"gsm8k_cot": entry, "humaneval_instruct": other, "countdown": entry}}
     table = beside_paper(results, method="TABOM", training="math")
     assert table is not None
@@ -86,21 +98,55 @@ def test_the_task_list_shows_needs_and_settings_with_eos_options() -> None:
     assert "llada gsm8k_cot, release: the paper lists 512/512" in presets.notes
 
 
+DREAM, LLADA = "Dream-org/Dream-v0-Instruct-7B", "GSAI-ML/LLaDA-8B-Instruct"
+
+
+def row(base: str, recipe: str | None, objective: str = "tabom") -> tuple[str, str] | None:
+    found = published_row(base, recipe=recipe, data=None, objective=objective)
+    return found and (found.method, found.training)
+
+
 def test_checkpoints_find_their_row_of_the_paper() -> None:
-    dream, llada = "Dream-org/Dream-v0-Instruct-7B", "GSAI-ML/LLaDA-8B-Instruct"
-    assert published_row(dream, recipe=None, objective="tabom") == ("No-SFT", "math")
-    assert published_row(dream, recipe="dream_prm12k", objective="tabom") == ("TABOM", "math")
-    row = published_row(llada, recipe="llada_ling_coder", objective="dinfer")
-    assert row == ("dInfer", "code")
-    assert published_row(llada, recipe="llada_prm12k_sft_sd", objective="nelbo") == (
-        "SFT-SD",
-        "math",
-    )
-    assert published_row(llada, recipe="llada_prm12k", objective="nelbo") is None
-    assert published_row("tiny", recipe="tiny", objective="tabom") is None
+    assert row(DREAM, None) == ("No-SFT", "math")
+    assert row(DREAM, "dream_prm12k") == ("TABOM", "math")
+    assert row(LLADA, "llada_ling_coder", "dinfer") == ("dInfer", "code")
+    assert row(LLADA, "llada_prm12k_sft_sd", "nelbo") == ("SFT-SD", "math")
+    assert row(LLADA, "llada_prm12k", "nelbo") is None
+    assert row("tiny", "tiny") is None
 
 
-def scored_entry(decode: dict[str, object], paper: list[str] | None) -> dict[str, object]:
+def test_recipes_of_another_name_find_their_row_by_their_data() -> None:
+    find = partial(published_row, DREAM, objective="tabom")
+    published = find(recipe="dream_prm12k", data="data/dream_prm12k.jsonl")
+    assert published == PaperRow("TABOM", "math")
+    copied = find(recipe="my_run", data="data/dream_ling_coder.jsonl")
+    assert copied is not None
+    assert (copied.method, copied.training) == ("TABOM", "code")
+    assert copied.notes == (RECIPE_NOTE.format(recipe="my_run"),)
+    other_data = find(recipe="dream_prm12k", data="data/mine.jsonl")
+    assert other_data == PaperRow("TABOM", "math", (DATA_NOTE.format(data="data/mine.jsonl"),))
+    assert find(recipe="my_run", data="data/mine.jsonl") is None
+
+
+def test_a_local_copy_of_a_base_is_known_by_its_name_and_shapes(
+    fixtures: Path, tmp_path: Path
+) -> None:
+    copy = fixtures / "checkpoints/Dream-v0-Instruct-7B"
+    assert published_base(str(copy)) == DREAM
+    found = published_row(str(copy), recipe=None, data=None, objective="tabom")
+    assert found == PaperRow("No-SFT", "math", (COPY_NOTE.format(base=copy, name=DREAM),))
+    assert published_base(str(fixtures / "checkpoints/LLaDA-8B-Instruct")) == LLADA
+    assert published_base("/elsewhere/models/dream-v0-instruct-7b") == DREAM
+    cached = "/hub/models--GSAI-ML--LLaDA-8B-Instruct/snapshots/0123abc"
+    assert published_base(cached) == LLADA
+    config = json.loads((copy / "config.json").read_text())
+    for folder, changes in (("tuned", {}), ("Dream-v0-Instruct-7B", {"num_hidden_layers": 27})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(config | changes))
+        assert published_base(str(tmp_path / folder)) is None
+
+
+def scored_entry(decode: dict[str, object], paper: list[str] | None) -> dict[str, Any]:
     plain = {"strategy": "entropy", "steps": 256, "max_new_tokens": 256, "temperature": 0.1}
     return {
         "value": 0.75,
@@ -108,8 +154,39 @@ def scored_entry(decode: dict[str, object], paper: list[str] | None) -> dict[str
         "family": "dream",
         "limit": None,
         "decode": {**plain, **decode},
-        "settings": {"paper": paper},
+        "settings": {"paper": paper, "profile": "release", "overridden": {}, "note": None},
     }
+
+
+def test_what_departs_from_the_papers_way_stands_below_the_table() -> None:
+    def notes(task: str = "mbpp_instruct_dream", **settings: Any) -> list[str]:
+        entry = scored_entry({}, ["No-SFT", "math"])
+        entry["settings"] |= settings
+        (table,) = published_tables({"tasks": {task: entry}})
+        return [note.removeprefix(f"{task}: ") for note in table.notes]
+
+    assert notes() == []
+    changed = {"decode.steps": {"preset": 256, "used": 16}}
+    departs = "departs from profile 'release': decode.steps 16 instead of 256"
+    assert notes(overridden=changed) == [departs]
+    assert notes(profile=None) == ["decoded by no profile: entropy 256/256, T=0.1"]
+    assert notes(note="the paper lists 512/512") == ["the paper lists 512/512"]
+    assert notes(paper_notes=["a copy"]) == ["a copy"]
+    for task in ("mbpp_instruct", "humaneval_instruct"):
+        assert notes(task)[0] == PROMPT_NOTE.format(task=task)
+
+
+def test_the_step_of_table_4_is_no_departure_from_it() -> None:
+    entry = scored_entry({"tokens_per_step": 2}, ["No-SFT", "math"])
+    two = {"decode.tokens_per_step": {"preset": None, "used": 2}}
+    hot = {"decode.temperature": {"preset": 0.1, "used": 0.5}}
+    entry["settings"]["overridden"] = two
+    (table,) = published_tables({"tasks": {"gsm8k_cot": entry}})
+    assert not any("departs" in note for note in table.notes)
+    entry["settings"]["overridden"] = two | hot
+    (table,) = published_tables({"tasks": {"gsm8k_cot": entry}})
+    departs = "gsm8k_cot: departs from profile 'release': decode.temperature 0.5 instead of 0.1"
+    assert departs in table.notes
 
 
 def test_parallel_decoding_is_compared_with_table_4_or_not_at_all() -> None:
