@@ -100,6 +100,12 @@ def parameter_count(config: Mapping[str, Any]) -> int:
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
+def mlp_size(config: Mapping[str, Any]) -> int:
+    """Width between the two halves of the MLP; LLaDA may give it as a multiple of the hidden width."""
+    given = config.get("intermediate_size") or config.get("mlp_hidden_size")
+    return int(given or config.get("mlp_ratio", 4) * config["d_model"])
+
+
 def adapter_shapes(
     config: Mapping[str, Any], *, rank: int, target_modules: Collection[str]
 ) -> Shapes:
@@ -153,7 +159,7 @@ def _dream_shapes(config: Mapping[str, Any]) -> Shapes:
 def _llada_shapes(config: Mapping[str, Any]) -> Shapes:
     width, heads = config["d_model"], config["n_heads"]
     keys = (config.get("n_kv_heads") or heads) * (width // heads)
-    inner = config.get("mlp_hidden_size") or int(config.get("mlp_ratio", 4) * width)
+    inner = mlp_size(config)
     rows = config.get("embedding_size") or config["vocab_size"]
     shapes: Shapes = {"model.transformer.wte.weight": (rows, width)}
     for index in range(config["n_layers"]):

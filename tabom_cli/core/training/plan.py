@@ -127,7 +127,7 @@ def estimate_memory(
         compute_bytes=2 if sections.train.precision == "bf16" else 4,
         full=sections.lora is None,
         hidden_size=config.get("hidden_size") or config["d_model"],
-        intermediate_size=config.get("intermediate_size") or config["mlp_hidden_size"],
+        intermediate_size=footprint.mlp_size(config),
         num_layers=config.get("num_hidden_layers") or config["n_layers"],
         vocab_size=config.get("embedding_size") or config["vocab_size"],
         tokens=steps.micro_batch_size * length,

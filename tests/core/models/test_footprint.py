@@ -16,6 +16,7 @@ from tabom_cli.core.models.footprint import (
     adapter_count,
     adapter_shapes,
     family_of,
+    mlp_size,
     parameter_count,
     parameter_shapes,
 )
@@ -97,3 +98,24 @@ def test_inspecting_a_checkpoint_imports_no_transformers(fixtures: Path) -> None
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "dream False"
+
+
+def test_the_mlp_width_may_be_given_as_a_ratio() -> None:
+    published = dict(PUBLISHED["GSAI-ML/LLaDA-8B-Instruct"])
+    assert mlp_size(published) == published.pop("mlp_hidden_size") == 12288
+    assert mlp_size(published) == 4 * 4096
+    assert mlp_size({**published, "mlp_hidden_size": None, "mlp_ratio": 2.5}) == 10240
+    assert mlp_size(PUBLISHED["Dream-org/Dream-v0-Instruct-7B"]) == 18944
+
+
+def test_a_training_plan_needs_no_written_mlp_width() -> None:
+    from tabom_cli.commands.runs import training_sections
+    from tabom_cli.core.recipe import load_recipe
+    from tabom_cli.core.training.plan import estimate_memory
+
+    recipe = load_recipe("llada_prm12k").recipe
+    config = dict(PUBLISHED["GSAI-ML/LLaDA-8B-Instruct"])
+    written = estimate_memory(training_sections(recipe), config, 1)
+    del config["mlp_hidden_size"]
+    by_ratio = estimate_memory(training_sections(recipe), {**config, "mlp_ratio": 3}, 1)
+    assert by_ratio == written
