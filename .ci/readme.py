@@ -1,4 +1,4 @@
-"""The generated parts of README.md: the tree, command help, recipe keys, original flags.
+"""The generated parts of README.md: the tree, command help, strategies, recipe keys, original flags.
 
 `make docs` writes them through cog; `make docs-check` fails when they are stale.
 """
@@ -57,6 +57,22 @@ def recipe_keys() -> str:
         ]
     lines = ["| key | default | meaning |", "|---|---|---|"]
     lines += [f"| `{key}` | {default} | {text} |" for key, default, text in rows]
+    return "\n".join(lines)
+
+
+def strategies() -> str:
+    """Every decode strategy with what it does and its options."""
+    from tabom_cli.core import plugins
+
+    lines = ["| `decode.strategy` | what it does | `decode.options` |", "|---|---|---|"]
+    for name in plugins.names("decode strategy"):
+        fields = plugins.load("decode strategy", name).STRATEGY.Options.model_fields
+        options = [
+            f"`{key}` ({_default(field)}): {(field.description or '').rstrip('.')}"
+            for key, field in fields.items()
+        ]
+        path = ROOT / "tabom_cli/core/decoding/strategies" / f"{name}.py"
+        lines.append(f"| `{name}` | {_summary(path)} | {'<br>'.join(options)} |")
     return "\n".join(lines)
 
 

@@ -42,9 +42,10 @@ def generate(
 ) -> None:
     """Answer prompts and show how the answer is denoised.
 
-    Decodes with the recipe's eval.decode. On a terminal the positions fill in the order in which they
-    are decided, light for early and dark for late steps; otherwise the answer goes to stdout as plain
-    text, and several answers as JSON lines. --output writes trajectory rows.
+    Decodes with the recipe's eval.decode; --set eval.decode.strategy=topk_margin takes another rule. On
+    a terminal the positions fill in the order in which they are decided, light for early and dark for
+    late steps; otherwise the answer goes to stdout as plain text, and several answers as JSON lines.
+    --output writes trajectory rows.
 
     Example: tabom generate tiny --prompt "What is 12 + 30?"
     """

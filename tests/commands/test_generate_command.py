@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from tabom_cli.commands.generate import END_OF_TEXT
 from tabom_cli.console_denoise import UNDECIDED, DenoiseDisplay, step_style
+from tabom_cli.core import plugins
 from tabom_cli.core.data.trajectory import read_trajectories
 from tabom_cli.core.errors import DataError, RunError, TabomError, UsageError
 from tabom_cli.core.models.config import LoraConfig, ModelConfig
@@ -258,6 +259,15 @@ def test_the_recipe_that_was_found_for_a_model_is_named(models: tuple[str, str])
         done = CliRunner().invoke(app, asked)
         assert done.exit_code == 0, done.output
         assert ("decoding with eval.decode of recipe dream_" in done.stderr) is noted
+
+
+def test_the_help_and_the_readme_say_how_to_choose_a_strategy() -> None:
+    text = " ".join(CliRunner().invoke(app, ["generate", "--help"]).stdout.split())
+    named = re.search(r"--set eval\.decode\.strategy=(\w+)", text)
+    assert named
+    assert named.group(1) in plugins.names("decode strategy")
+    readme = (FIXTURES.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert all(f"\n| `{name}` | " in readme for name in plugins.names("decode strategy"))
 
 
 def test_generating_imports_no_harness(models: tuple[str, str]) -> None:
