@@ -5,6 +5,7 @@ Computes nothing. The core reports through `ProgressEvent`; `progress_display` s
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import sys
@@ -178,6 +179,7 @@ class _BarDisplay:
 class _LineDisplay:
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
+        self.first: dict[tuple[str, int], tuple[float, int]] = {}
 
     def __call__(self, event: ProgressEvent) -> None:
         if event.kind != "progress":
@@ -189,7 +191,18 @@ class _LineDisplay:
             return
         self.last[event.task] = now
         total = "" if event.total is None else f"/{event.total}"
-        note(f"{event.task} {event.done}{total} {_info(event.info)}".rstrip())
+        left = "" if final else self._left(event, now)
+        note(f"{event.task} {event.done}{total} {_info(event.info)}".rstrip() + left)
+
+    def _left(self, event: ProgressEvent, now: float) -> str:
+        """The time left at the rate since the first line, which itself knows no rate."""
+        if event.total is None:
+            return ""
+        began, first = self.first.setdefault((event.task, event.total), (now, event.done))
+        if event.done <= first:
+            return ""
+        left_s = round((now - began) / (event.done - first) * (event.total - event.done))
+        return f"  {datetime.timedelta(seconds=left_s)} left"
 
 
 def _info(info: Mapping[str, float | str]) -> str:

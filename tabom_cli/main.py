@@ -75,15 +75,15 @@ def run() -> None:
     except SystemExit as end:
         if not end.code:
             launch.leave()
+        # Typer ends a command that Ctrl-C stopped without a word.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            console.error("interrupted")
         raise
     except errors.TabomError as error:
         if os.environ.get("TABOM_DEBUG"):
             traceback.print_exc()
         console.error(error.message, error.hint)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.error("interrupted")
-        sys.exit(errors.EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

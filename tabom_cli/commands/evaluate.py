@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +13,7 @@ import typer
 from tabom_cli import console
 from tabom_cli.commands import options, runs
 from tabom_cli.core import launch
-from tabom_cli.core.errors import UsageError
+from tabom_cli.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from tabom_cli.core.evaluation.job import EvalJob
@@ -100,7 +101,7 @@ def evaluate(
         *(set_ or ()),
         *(f"{key}={v}".lower() for key, v in flags.items() if v is not None),
     ]
-    names = [*(tasks or ()), *(task_list.split(",") if task_list else ())]
+    names = _task_names(checkpoint, tasks or (), task_list)
     run_folder = Path(checkpoint)
     if epochs is None:
         checkpoint = runs.newest_checkpoint(checkpoint)
@@ -127,7 +128,10 @@ def evaluate(
 
             for job in jobs:
                 locks.enter_context(exclusive_lock(job.lock))
-        _run(loaded, jobs, phase, record_tds, num_processes)
+        try:
+            _run(loaded, jobs, phase, record_tds, num_processes)
+        except KeyboardInterrupt:
+            raise _interrupted(jobs) from None
     if epochs is not None and phase in {"all", "score"} and launch.rank() == 0:
         from tabom_cli.core.evaluation.sweep import write_sweep
 
@@ -136,6 +140,31 @@ def evaluate(
         )
         _show(table)
         console.result(str(path))
+
+
+def _task_names(checkpoint: str, tasks: Sequence[str], task_list: str | None) -> list[str]:
+    from tabom_cli.core.evaluation.tasks.base import task_names
+
+    if checkpoint in task_names() and not Path(checkpoint).exists():
+        raise UsageError(
+            f"'{checkpoint}' is a task; no checkpoint is given before it",
+            f"tabom eval CKPT {checkpoint}",
+        )
+    listed = [name.strip() for name in (task_list or "").split(",")]
+    names = [*tasks, *(name for name in listed if name)]
+    if task_list is not None and not names:
+        raise UsageError(f"--tasks {task_list}: no task", "such as --tasks countdown,arithmetic")
+    return names
+
+
+def _interrupted(jobs: list[EvalJob]) -> Interrupted:
+    from tabom_cli.core.evaluation.job import count_answers
+
+    counts = [count_answers(job) for job in jobs]
+    done, wanted = sum(count[0] for count in counts), sum(count[1] for count in counts)
+    return Interrupted(
+        f"interrupted: {done:,} of {wanted:,} answers are kept", "the same command continues"
+    )
 
 
 def _show_settings(job: EvalJob) -> None:
@@ -235,7 +264,7 @@ def _answer(job: EvalJob, loaded: LoadedRecipe, record_tds: bool, phase: Phase) 
             world_size=launch.world_size(),
             observer=EntropyTrace({model.eos_token_id}) if record_tds else None,
             wait=runs.barrier() or (lambda: None),
-            on_preview=lambda preview: console.note(preview.text() + "\n"),
+            on_preview=lambda preview: console.note(preview.short_text() + "\n"),
             extract=phase == "all",
             progress=progress,
         )

@@ -11,8 +11,16 @@ import pytest
 from tabom_processes import Nursery, run_fresh
 
 import tabom_cli
-from tabom_cli import main
-from tabom_cli.core.errors import EXIT_FAILED, EXIT_NOT_READY, EXIT_OK, EXIT_USAGE, RunError
+from tabom_cli import console, main
+from tabom_cli.core.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_READY,
+    EXIT_OK,
+    EXIT_USAGE,
+    RunError,
+)
+from tabom_cli.core.progress import ProgressEvent
 
 
 @pytest.fixture
@@ -104,6 +112,32 @@ def test_a_machine_that_lacks_something_is_exit_code_3(work: Path, nursery: Nurs
     assert done.code == EXIT_NOT_READY, done.stderr
     assert "nobody/has-this-model" in done.stderr
     assert "Hint: " in done.stderr
+
+
+def test_ctrl_c_in_any_command_is_said(tabom, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tabom_cli.core import recipe
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "list_recipes", interrupt)
+    assert tabom("recipes", "list") == (EXIT_INTERRUPTED, "", "Error: interrupted\n")
+
+
+def test_progress_off_a_terminal_says_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 10.0, 12.0, 20.0, 30.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(times))
+    with console.progress_display() as show:
+        for done in (16, 26, 27, 36, 60):
+            show(ProgressEvent(task="generate", done=done, total=60))
+    assert capsys.readouterr().err.splitlines() == [
+        "generate 16/60",
+        "generate 26/60  0:00:34 left",
+        "generate 36/60  0:00:24 left",
+        "generate 60/60",
+    ]
 
 
 def test_debug_shows_the_traceback_above_the_message(tabom) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any
 import pytest
 import torch
 import typer
+from tabom_processes import Nursery
 from typer.testing import CliRunner
 
 from tabom_cli.assets import tiny_path
 from tabom_cli.commands.evaluate import evaluate
 from tabom_cli.core.errors import (
+    EXIT_INTERRUPTED,
     EXIT_NOT_READY,
     EXIT_USAGE,
     DataError,
@@ -26,6 +30,7 @@ from tabom_cli.core.errors import (
     TabomError,
     UsageError,
 )
+from tabom_cli.core.evaluation.preview import SHOWN_LINES
 from tabom_cli.core.evaluation.sweep import sweep_table
 
 SHORT = ["--recipe", "tiny", "--set", "eval.decode={steps: 4, max_new_tokens: 8, batch_size: 4}"]
@@ -89,7 +94,7 @@ def scored(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_tasks_of_a_recipe_share_one_pair_of_files(scored: Path) -> None:
     names = sorted(path.name for path in scored.iterdir() if not path.name.startswith("."))
     assert names == [
-        *("completions.jsonl", "requests.jsonl", "results.json"),
+        *("completions.jsonl", "previews.txt", "requests.jsonl", "results.json"),
         *("samples_arithmetic.jsonl", "samples_countdown.jsonl"),
     ]
     found = results(scored)
@@ -113,6 +118,43 @@ def test_the_same_command_again_answers_nothing_new(
     assert "0 new answers" in stderr
     assert (scored / "completions.jsonl").read_bytes() == before
     assert stdout.strip().splitlines()[-1] == str(scored / "results.json")
+
+
+def test_ctrl_c_says_how_many_answers_are_kept_and_how_to_go_on(
+    models: tuple[Path, Path], tmp_path: Path, nursery: Nursery
+) -> None:
+    decode = "eval.decode={steps: 128, max_new_tokens: 128, batch_size: 1}"
+    arguments = [str(models[0]), "countdown", "--recipe", "tiny", "--set", decode]
+    arguments += ["--limit", "60", "--output", str(tmp_path)]
+    run(*arguments, "--phase", "requests")
+    command = nursery.start("eval", *arguments, "--phase", "generate", cwd=tmp_path)
+    path = tmp_path / "completions.jsonl"
+    command.wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 4)
+    command.signal(signal.SIGINT)
+    stopped = command.wait()
+    assert stopped.code == EXIT_INTERRUPTED
+    kept = path.read_bytes().count(b"\n") - 1
+    assert 3 <= kept < 60
+    assert f"Error: interrupted: {kept} of 60 answers are kept\n" in stopped.stderr
+    assert "Hint: the same command continues\n" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+def test_a_long_prompt_is_shown_by_its_ends_and_kept_whole(
+    models: tuple[Path, Path], fixtures: Path, tmp_path: Path
+) -> None:
+    _, stderr = run(
+        *(models[0], "gsm8k_cot", *SHORT, "--profile", "none", "--set", "eval.num_fewshot=8"),
+        *("--set", "eval.max_prompt_length=4000", "--data-dir", fixtures / "benchmarks"),
+        *("--limit", "1", "--output", tmp_path),
+    )
+    (hidden,) = re.findall(r"\.\.\. (\d+) lines, see previews.txt \.\.\.", stderr)
+    whole = (tmp_path / "previews.txt").read_text()
+    shown = stderr[stderr.index("gsm8k_cot problem 0, prompt:") :]
+    assert len(whole.splitlines()) > int(hidden) + 2 * SHOWN_LINES
+    assert whole.splitlines()[:13] == shown.splitlines()[:13]
+    assert "extracted: " in whole
+    assert "extracted: " in shown
 
 
 def test_two_prompts_with_extracted_answers_are_shown_before_the_run(
@@ -399,6 +441,23 @@ def test_a_half_written_results_file_loses_nothing(
     assert "kept as results.json.old1" in stderr
     assert results(tmp_path)["countdown"]["value"] == whole["countdown"]["value"]
     assert (tmp_path / "results.json.old1").stat().st_size == 100
+
+
+def test_a_list_of_tasks_may_hold_spaces_and_empty_places(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    values = ("--tasks", "countdown, ,arithmetic,", *SHORT, "--dry-run", "--output", tmp_path)
+    stdout, _ = run(models[0], *values)
+    assert "countdown" in stdout
+    assert "arithmetic" in stdout
+    with pytest.raises(UsageError, match="--tasks ,: no task"):
+        run(models[0], "--tasks", ",", *SHORT)
+
+
+def test_a_task_in_the_place_of_the_checkpoint_is_noticed() -> None:
+    with pytest.raises(UsageError, match="'gsm8k_cot' is a task; no checkpoint") as caught:
+        run("gsm8k_cot")
+    assert caught.value.hint == "tabom eval CKPT gsm8k_cot"
 
 
 @pytest.mark.parametrize(

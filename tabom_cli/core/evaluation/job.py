@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tabom_cli.core.evaluation.checks import check_answers, check_family, check_folder
 from tabom_cli.core.evaluation.config import EvalConfig
 from tabom_cli.core.evaluation.plan import TaskPlan, plan_tasks
+from tabom_cli.core.evaluation.records import read_completions, read_requests
 from tabom_cli.core.evaluation.tasks.base import load_tasks
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
@@ -150,6 +151,17 @@ def write_requests(job: EvalJob, *, progress: ProgressCallback = silent) -> None
         )
 
 
+def count_answers(job: EvalJob) -> tuple[int, int]:
+    """Answers that exist, and answers that are wanted by the prompts that were made."""
+    done = wanted = 0
+    for group in job.groups:
+        if group.requests.is_file():
+            ids = {r.id for r in read_requests(group.requests)[1] if r.task in group.tasks}
+            done += len(ids & read_completions(group.completions)[1].keys())
+            wanted += len(ids)
+    return done, wanted
+
+
 def answer(
     job: EvalJob,
     model: DiffusionLM,
@@ -180,7 +192,7 @@ def answer(
         RunError: The folder holds answers of another model or other settings.
     """
     from tabom_cli.core.evaluation.generate import generate
-    from tabom_cli.core.evaluation.preview import preview_ids, read_previews
+    from tabom_cli.core.evaluation.preview import preview_ids, read_previews, write_previews
 
     check_family(job, model)
     check_folder(job, model)
@@ -210,9 +222,14 @@ def answer(
             summaries.append(run(group, shown, silent))
         wait()
         if rank == 0:
-            for group in job.groups:
-                for preview in read_previews(job, group, model, extract=extract):
-                    on_preview(preview)
+            previews = [
+                preview
+                for group in job.groups
+                for preview in read_previews(job, group, model, extract=extract)
+            ]
+            write_previews(job.folder, previews)
+            for preview in previews:
+                on_preview(preview)
     summaries += [run(group, None, progress) for group in job.groups]
     wait()
     return summaries

@@ -5,12 +5,13 @@ What is shown is part of the run: the answers are kept and counted like all othe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabom_cli.core.evaluation.records import Request, read_completions, read_requests
+from tabom_cli.core.files import write_text_atomic
 
 if TYPE_CHECKING:
     from tabom_cli.core.evaluation.job import EvalJob, Group
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 NUM_PREVIEWS = 2
 """Problems per task that are shown."""
+SHOWN_LINES = 12
+"""Lines at either end of a prompt or answer that are shown; the file has all."""
+FILE_NAME = "previews.txt"
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,25 @@ class Preview:
 
     def text(self) -> str:
         """The preview as lines for a person."""
-        lines = [
-            f"{self.task} problem {self.doc_index}, prompt:",
-            self.prompt,
-            "answer:",
-            self.answer,
-        ]
+        return self._text(self.prompt, self.answer)
+
+    def short_text(self) -> str:
+        """The preview without the middle of a long prompt or answer."""
+        return self._text(_ends(self.prompt), _ends(self.answer))
+
+    def _text(self, prompt: str, answer: str) -> str:
+        lines = [f"{self.task} problem {self.doc_index}, prompt:", prompt, "answer:", answer]
         if self.extracted is not None:
             lines += [f"extracted: {self.extracted!r}", f"reference: {self.target!r}"]
             lines += [f"score: {self.score:g}"]
         return "\n".join(lines)
+
+
+def write_previews(folder: Path, previews: Sequence[Preview]) -> Path:
+    """Write the whole texts of previews into the result folder."""
+    path = folder / FILE_NAME
+    write_text_atomic(path, "\n\n".join(preview.text() for preview in previews) + "\n")
+    return path
 
 
 def preview_ids(requests_path: Path, tasks: Collection[str]) -> set[str]:
@@ -106,6 +119,15 @@ def read_previews(
             )
         )
     return found
+
+
+def _ends(text: str) -> str:
+    lines = text.split("\n")
+    hidden = len(lines) - 2 * SHOWN_LINES
+    if hidden <= 1:
+        return text
+    middle = f"... {hidden} lines, see {FILE_NAME} ..."
+    return "\n".join((*lines[:SHOWN_LINES], middle, *lines[-SHOWN_LINES:]))
 
 
 def _is_shown(request: Request, tasks: Collection[str]) -> bool:

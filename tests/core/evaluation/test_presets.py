@@ -108,6 +108,17 @@ def test_wrong_overrides_are_refused(changes: dict[str, int], message: str) -> N
         override(preset, changes)
 
 
+def test_an_override_that_needs_another_one_says_so() -> None:
+    preset = find_preset("llada", "release", "humaneval_instruct")
+    assert preset is not None
+    with pytest.raises(UsageError) as caught:
+        override(preset, {"max_new_tokens": 100})
+    assert caught.value.message == "decode: block_length 512 does not divide max_new_tokens 100"
+    assert caught.value.hint == (
+        "set what belongs together; the preset has max_new_tokens 512, steps 512, block_length 512"
+    )
+
+
 def test_a_task_without_preset_is_decoded_as_the_recipe_says() -> None:
     config = EvalConfig(decode=DecodeConfig(steps=7, max_new_tokens=7), max_prompt_length=64)
     (plan,) = plan_tasks([load_task("countdown")], config, family="dream")

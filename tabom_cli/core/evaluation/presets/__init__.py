@@ -23,6 +23,7 @@ Profile = Literal["release", "paper"]
 DEFAULT_PROFILE: Profile = "release"
 """Taken for every task that it has when no profile is named."""
 
+_LENGTHS = ("max_new_tokens", "steps", "block_length")
 AROUND_DECODE = ("num_fewshot", "max_prompt_length", "answer_end")
 """Settings of a preset that are no decode settings and can be overridden too."""
 
@@ -118,8 +119,12 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[s
     try:
         decode = DecodeConfig.model_validate({**before, **changes})
     except ValidationError as error:
-        faults = [f"decode.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise UsageError("\n".join(faults)) from error
+        lengths = ", ".join(f"{key} {before[key]}" for key in _LENGTHS)
+        several_keys = any(not item["loc"] for item in error.errors())
+        raise UsageError(
+            "\n".join(_fault(item) for item in error.errors()),
+            hint=f"set what belongs together; the preset has {lengths}" if several_keys else None,
+        ) from error
     record = {
         f"decode.{key}": {"preset": before[key], "used": value}
         for key, value in decode.model_dump().items()
@@ -129,3 +134,9 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> tuple[Preset, dict[s
         if value != getattr(preset, key):
             record[key] = {"preset": getattr(preset, key), "used": value}
     return preset.model_copy(update={"decode": decode, **around}), record
+
+
+def _fault(item: Mapping[str, Any]) -> str:
+    """One fault of a decode section; a fault of several keys at once names them itself."""
+    place = ".".join(("decode", *map(str, item["loc"])))
+    return f"{place}: {item['msg'].removeprefix('Value error, ')}"
