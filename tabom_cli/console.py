@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,19 @@ from tabom_cli.core.progress import ProgressCallback, ProgressEvent
 PLAIN_INTERVAL_S = 5.0
 """Seconds between progress lines when there is no terminal."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 _stdout = Console(soft_wrap=True, highlight=False)
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def visible(text: str) -> str:
+    r"""Text that a terminal only shows: control characters become `\x1b` and the like.
+
+    Answers and prompts may hold escape sequences that move the cursor, and halves of characters that
+    cannot be written. Newlines and tabs stay.
+    """
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def speaks() -> bool:
@@ -49,7 +61,7 @@ def drawing() -> Console:
 def result(text: str) -> None:
     """One line of result, on stdout."""
     if speaks():
-        _stdout.print(Text(text))
+        _stdout.print(Text(visible(text)))
 
 
 def result_json(value: Any) -> None:
@@ -59,28 +71,29 @@ def result_json(value: Any) -> None:
 
 
 def raw(text: str) -> None:
-    """Text on stdout exactly as it is, for files that are shown."""
+    """Text on stdout exactly as it is, for files that are shown; a terminal gets it `visible`."""
     if speaks():
+        text = visible(text) if _stdout.is_terminal else text
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
 def note(text: str) -> None:
     """A line for the person, on stderr."""
     if speaks():
-        _stderr.print(Text(text))
+        _stderr.print(Text(visible(text)))
 
 
 def warn(text: str) -> None:
     """A warning, on stderr."""
     if speaks():
-        _stderr.print(Text("Warning: ", style="yellow") + Text(text))
+        _stderr.print(Text("Warning: ", style="yellow") + Text(visible(text)))
 
 
 def error(message: str, hint: str | None = None) -> None:
     """The lines that end a failed command, on stderr; every rank may speak here."""
-    _stderr.print(Text("Error: ", style="bold red") + Text(message))
+    _stderr.print(Text("Error: ", style="bold red") + Text(visible(message)))
     if hint:
-        _stderr.print(Text("Hint: ", style="cyan") + Text(hint))
+        _stderr.print(Text("Hint: ", style="cyan") + Text(visible(hint)))
 
 
 _STATUS_STYLES = {"pass": "green", "warning": "yellow", "fail": "bold red"}
@@ -90,16 +103,16 @@ def check(status: str, name: str, detail: str, fix: str | None = None) -> None:
     """One line of a readiness report, on stdout: status, what, finding, and what helps."""
     if not speaks():
         return
-    line = Text(f"{status:8}", style=_STATUS_STYLES[status]) + Text(f"{name:19} {detail}")
+    line = Text(f"{status:8}", style=_STATUS_STYLES[status]) + Text(visible(f"{name:19} {detail}"))
     if fix:
-        line += Text("  -> ", style="cyan") + Text(fix)
+        line += Text("  -> ", style="cyan") + Text(visible(fix))
     _stdout.print(line)
 
 
 def heading(text: str) -> None:
     """A line that starts a part of the result, on stdout."""
     if speaks():
-        _stdout.print(Text(text, style="bold"))
+        _stdout.print(Text(visible(text), style="bold"))
 
 
 def coloured(pieces: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
@@ -109,11 +122,11 @@ def coloured(pieces: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
     line = Text()
     for piece, colour in pieces:
         if colour is None:
-            line.append(piece, style="dim")
+            line.append(visible(piece), style="dim")
         else:
             dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 128
             ink = "white" if dark else "black"
-            line.append(piece, style=f"{ink} on rgb({colour[0]},{colour[1]},{colour[2]})")
+            line.append(visible(piece), style=f"{ink} on rgb({colour[0]},{colour[1]},{colour[2]})")
     _stdout.print(line)
 
 
@@ -134,7 +147,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
         numeric = rows and all(_numeric(row[index]) for row in rows)
         shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        shown.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     if _stdout.is_terminal:
         _stdout.print(shown)
     else:

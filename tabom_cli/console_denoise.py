@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from tabom_cli.console import visible
+
 UNDECIDED = "\u2591"
 """Shown for a masked position."""
 UNDECODED = "\ufffd"
@@ -72,7 +74,7 @@ class DenoiseDisplay:
         self._order = [-1] * view.canvas_BT.shape[1]
         self._answer = self._state = Text()
         if self._request in self._titles:
-            self._console.print(Text(self._titles[self._request], style="bold"))
+            self._console.print(Text(visible(self._titles[self._request]), style="bold"))
         # The picture is drawn on every step, so no thread needs to refresh it.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
@@ -119,7 +121,7 @@ class DenoiseDisplay:
             decided = max(self._order[position:end])
             newest = " bold underline" if decided == step and -1 in self._order else ""
             share = decided / max(self._num_steps - 1, 1)
-            shown.append(text, style=step_style(share) + newest)
+            shown.append(visible(text), style=step_style(share) + newest)
             position = end
         return shown
 
