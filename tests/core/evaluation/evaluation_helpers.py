@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,10 @@ from tabom_cli.core.evaluation.records import (
     read_requests,
 )
 from tabom_cli.core.models.base import DiffusionLM, SpecialIds
+
+needs_benchmarks = pytest.mark.skipif(
+    "TABOM_DATA_DIR" not in os.environ, reason="TABOM_DATA_DIR names no folder of benchmarks"
+)
 
 EOS, TURN, MASK = "<|endoftext|>", "<|im_end|>", "<|mask|>"
 CHARACTERS = ["\n", *(chr(code) for code in range(32, 127))]
@@ -134,6 +140,11 @@ def write_completions(
         )
         lines.append(completion.model_dump_json())
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def real_benchmarks() -> Path:
+    """The folder for tests with the mark `needs_benchmarks`."""
+    return Path(os.environ["TABOM_DATA_DIR"])
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

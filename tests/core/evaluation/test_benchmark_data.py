@@ -194,3 +194,19 @@ def test_an_incomplete_file_is_warned_of_before_anything_is_decoded(tmp_path: Pa
     assert [(event.kind, event.text) for event in seen] == [
         ("warning", "gsm8k/test.jsonl has 5 rows, the benchmark 1,319")
     ]
+
+
+def test_ifeval_scores_a_language_the_same_way_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import langdetect
+
+    monkeypatch.setattr(langdetect.DetectorFactory, "seed", None)
+    rule = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "fi"}]}
+    write(tmp_path, "ifeval", [{**IFEVAL, **rule}] * 30)
+    requests, completions = tmp_path / "r.jsonl", tmp_path / "c.jsonl"
+    build_requests(["ifeval"], requests, data_dir=tmp_path)
+    # Unseeded, the detector takes these words for Finnish two times in three.
+    write_completions(requests, completions, lambda item: "otto nina kala")
+    (result,) = score(requests, completions)
+    assert len({sample.score for sample in result.samples}) == 1

@@ -61,10 +61,14 @@ def _fault(row: Mapping[str, Any]) -> str | None:
 
 
 def _config(settings: TaskSettings) -> dict[str, Any]:
+    import langdetect
+
     from tabom_cli.core.evaluation.sentences import install_splitter
     from tabom_cli.core.evaluation.tasks.harness_task import load_harness_config, with_local_data
 
     install_splitter()
+    # Unseeded, the detector of languages gives the same answers another score from run to run.
+    langdetect.DetectorFactory.seed = 0
     return with_local_data(
         load_harness_config("ifeval/ifeval.yaml"), settings, FILE, prepare=_checked
     )
