@@ -56,16 +56,17 @@ def inspect(
 
     Example: tabom data inspect asset:examples.jsonl --rows 1
     """
+    from tabom_cli.core.data.trajectory import iter_trajectories
     from tabom_cli.core.diagnostics.trace_html import traced, write_trace_page
 
-    found = [
+    wanted = (
         one
-        for one in _rows(file)
+        for one in iter_trajectories(file)
         if (not row or one.id in row) and (verdict is None or one.verdict == verdict)
-    ]
-    if not found:
+    )
+    shown = list(islice(wanted, len(set(row)) if row else rows))
+    if not shown:
         raise DataError(f"{file}: no such row", hint="tabom data stats FILE counts the verdicts")
-    shown = found if row else found[:rows]
     loaded, end_ids = _tokenizer(shown, tokenizer)
     if html is not None:
         if loaded is None:
@@ -77,8 +78,8 @@ def inspect(
     for one in shown:
         complete = one.response_token_ids is not None and one.decoding_order is not None
         _show_row(one, traced(one, loaded) if loaded is not None and complete else None, end_ids)
-    if len(found) > len(shown):
-        console.note(f"{len(shown)} of {len(found)} rows; --rows N shows more")
+    if not row and next(wanted, None) is not None:
+        console.note(f"the first {len(shown)} rows; --rows N shows more")
 
 
 @app.command()
@@ -155,11 +156,21 @@ def import_(
     from tabom_cli.core.data.interchange import ImportReport, import_rows
     from tabom_cli.core.data.lines import local_path
     from tabom_cli.core.data.trajectory import write_trajectories
+    from tabom_cli.core.models.load import load_checked_tokenizer
+    from tabom_cli.core.models.source import find_source
 
-    loaded, ids = _load_tokenizer(tokenizer)
+    source = find_source(tokenizer, weights=False)
+    loaded, ids = load_checked_tokenizer(source.folder, label=tokenizer)
     report = ImportReport()
-    path = local_path(file)
-    found = import_rows(path, loaded, ids, report, method=method, keep_verdicts=keep_verdicts)
+    found = import_rows(
+        local_path(file),
+        loaded,
+        ids,
+        report,
+        model=source.versioned_name,
+        method=method,
+        keep_verdicts=keep_verdicts,
+    )
     write_trajectories(output, (one.model_dump(mode="json") for one in found))
     for reason, count in report.dropped.items():
         console.warn(f"{count} answers left out {reason}")

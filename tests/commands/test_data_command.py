@@ -65,6 +65,29 @@ def test_inspect_shows_prompt_answer_and_steps() -> None:
             run("inspect", "asset:examples.jsonl", *arguments)
 
 
+def test_inspect_reads_no_further_than_it_shows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "response": "r", "id": f"row{i}"} for i in range(3)]
+    lines = [*map(json.dumps, rows), "damaged", json.dumps({"prompt": "p4", "response": "r"})]
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    text = run("inspect", str(path), "--rows", "2")
+    assert ("p1" in text, "p2" in text) == (True, False)
+    assert "the first 2 rows; --rows N shows more" in text
+    assert "prompt: p1" in run("inspect", str(path), "--row", "row1")
+    with pytest.raises(DataError, match=r"t\.jsonl:4: not JSON"):
+        run("inspect", str(path), "--rows", "4")
+
+
+def test_imported_rows_name_their_model_and_so_their_end_tokens(tmp_path: Path) -> None:
+    path, output = tmp_path / "d.json", tmp_path / "rows.jsonl"
+    row = {"question": "q", "response": "5<|endoftext|>", "step_map": [0, 1], "reward": 1.0}
+    path.write_text(json.dumps([row]))
+    run("import", str(path), "--tokenizer", "tiny", "--output", str(output))
+    assert json.loads(output.read_text())["model"] == "tiny"
+    text = run("stats", str(output))
+    assert "Warning" not in text.replace("Warning: orders", "")
+
+
 def test_inspect_writes_a_page(tmp_path: Path) -> None:
     run("inspect", "asset:examples.jsonl", "--html", str(tmp_path / "p.html"))
     page = (tmp_path / "p.html").read_text()

@@ -113,14 +113,14 @@ class LoadReport:
 class Rules:
     """Which rows are wanted and what they must have; `read_trajectories` explains each field."""
 
-    method_filter: MethodFilter
-    family: str | None
-    verdicts: Collection[str] | None
-    needs_order: bool
-    needs_ids: bool
-    on_missing_order: OnMissingOrder
-    response_length: int | None
-    vocab_size: int | None
+    method_filter: MethodFilter = "all"
+    family: str | None = None
+    verdicts: Collection[str] | None = None
+    needs_order: bool = False
+    needs_ids: bool = False
+    on_missing_order: OnMissingOrder = "error"
+    response_length: int | None = None
+    vocab_size: int | None = None
 
 
 def admit(

@@ -80,6 +80,7 @@ def import_rows(
     ids: SpecialIds,
     report: ImportReport,
     *,
+    model: str,
     method: str | None = None,
     keep_verdicts: bool = False,
 ) -> Iterator[Trajectory]:
@@ -90,6 +91,7 @@ def import_rows(
         tokenizer: Of the model that answered.
         ids: Special ids of that model; the mask id says what was not yet decoded.
         report: Receives the counts.
+        model: The model that answered, for the rows; the files do not say it.
         method: Decoder to record, for `data.method_filter`; the files do not say it.
         keep_verdicts: Record the file's own judgement; else rows are `unverified`, because d3LLM's
             check for Dream answers is switched off in its published code.
@@ -98,11 +100,13 @@ def import_rows(
         DataError: The file is missing, damaged, or of neither format; up to ten faults are shown.
     """
     faults = Faults(path)
+    hint = "known are dLLM-RL step_map files and d3LLM trajectory files"
     for number, row in _rows_of(path, faults):
         kind = _format_of(row)
         if kind is None:
-            known = ", ".join(row)
-            faults.add(number, f"neither 'step_map' nor 'trajectory' (keys: {known})")
+            if not faults.count:
+                hint += f"; line {number} has the keys {', '.join(row) or 'none'}"
+            faults.add(number, "neither 'step_map' nor 'trajectory'")
             continue
         report.format = report.format or kind
         try:
@@ -115,10 +119,12 @@ def import_rows(
         group = stable_hash(kind, path.name, number)
         for index, answer in enumerate(answers):
             report.num_rows += 1
-            yield _trajectory(
-                answer, f"{group}-{index}", group, tokenizer, ids, path, method, keep_verdicts
+            row_id = f"{group}-{index}"
+            imported = _trajectory(
+                answer, row_id, group, tokenizer, ids, path, method, keep_verdicts
             )
-    faults.raise_if_any("known are dLLM-RL step_map files and d3LLM trajectory files")
+            yield imported.model_copy(update={"model": model})
+    faults.raise_if_any(hint)
     if not report.num_rows:
         reasons = "; ".join(f"{count} {reason}" for reason, count in report.dropped.items())
         raise DataError(f"{path}: no row can be used: {reasons or 'the file is empty'}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ __all__ = [
     "TrajectoryWriter",
     "Verdict",
     "content_length",
+    "iter_trajectories",
     "non_ltr_positions",
     "read_trajectories",
     "resolve_method_filter",
@@ -93,6 +94,37 @@ def read_trajectories(
     )
     report, faults = LoadReport(str(path)), Faults(path)
     rows: list[Trajectory] = []
+    for row in _admitted(path, rules, report, faults):
+        rows.append(row)
+        if max_rows is not None and len(rows) == max_rows:
+            report.stopped_at_max_rows = True
+            break
+    report.num_rows = len(rows)
+    report.num_no_response = sum(not row.response for row in rows)
+    faults.raise_if_any(_fault_hint(faults))
+    _check_not_empty(path, rows, report)
+    return rows, report
+
+
+def iter_trajectories(path: Path | str) -> Iterator[Trajectory]:
+    """Yield all rows of a file, reading no further than is asked for.
+
+    Args:
+        path: JSONL file, .jsonl.gz, or `asset:NAME`.
+
+    Raises:
+        DataError: The file is missing, or the rows up to here hold a fault.
+    """
+    check_exists(path, None, None)
+    path = local_path(path)
+    faults = Faults(path)
+    for row in _admitted(path, Rules(), LoadReport(str(path)), faults):
+        faults.raise_if_any(_fault_hint(faults))
+        yield row
+    faults.raise_if_any(_fault_hint(faults))
+
+
+def _admitted(path: Path, rules: Rules, report: LoadReport, faults: Faults) -> Iterator[Trajectory]:
     ids: Counter[str] = Counter()
     for number, raw in read_objects(path, faults):
         report.num_lines += 1
@@ -102,15 +134,7 @@ def read_trajectories(
             faults.add(number, str(fault))
             continue
         if row is not None:
-            rows.append(row)
-        if max_rows is not None and len(rows) == max_rows:
-            report.stopped_at_max_rows = True
-            break
-    report.num_rows = len(rows)
-    report.num_no_response = sum(not row.response for row in rows)
-    faults.raise_if_any(_fault_hint(faults))
-    _check_not_empty(path, rows, report)
-    return rows, report
+            yield row
 
 
 def write_trajectories(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

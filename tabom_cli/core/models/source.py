@@ -38,6 +38,11 @@ class Source:
     name: str
     revision: str | None = None
 
+    @property
+    def versioned_name(self) -> str:
+        """The name as rows record it, with the revision if there is one."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
 
 @dataclass(frozen=True)
 class CheckpointInfo:

@@ -27,7 +27,7 @@ def encode(text: str) -> list[int]:
 
 def imported(path: Path, **options: Any) -> tuple[list[Trajectory], ImportReport]:
     report = ImportReport()
-    return list(import_rows(path, TOKENIZER, IDS, report, **options)), report
+    return list(import_rows(path, TOKENIZER, IDS, report, model="tiny", **options)), report
 
 
 def test_rollouts_of_dllm_rl_give_one_row_per_answer(tmp_path: Path) -> None:
@@ -50,6 +50,7 @@ def test_rollouts_of_dllm_rl_give_one_row_per_answer(tmp_path: Path) -> None:
     assert [found.decoding_order for found in rows] == maps
     assert [found.response_token_ids for found in rows] == [encode(text) for text in answers]
     assert {found.prompt for found in rows} == {"Put it in a box: Make 7."}
+    assert {found.model for found in rows} == {"tiny"}
     assert rows[0].prompt_token_ids == encode(rendered)
     assert [found.verdict for found in rows] == ["correct", "wrong"]
     assert [found.reward for found in rows] == [1.0, 0.0]
@@ -118,7 +119,7 @@ def test_an_order_is_the_first_snapshot_without_a_mask() -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ('[{"a": 1}]', r"d\.json:1: neither 'step_map' nor 'trajectory' \(keys: a\)"),
+        ('[{"a": 1}]', r"d\.json:1: neither 'step_map' nor 'trajectory'$"),
         ('{"a": 1}', "a list of objects is expected, found an object"),
         ("[1]", "d.json:1: not an object but a number"),
         ("[", "not JSON"),
@@ -134,6 +135,16 @@ def test_foreign_files_of_another_shape_are_refused(
     path.write_text(content)
     with pytest.raises(DataError, match=text):
         imported(path)
+
+
+def test_the_keys_of_a_foreign_file_are_shown_once(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps([{"first": 1, "second": 2}] * 12))
+    with pytest.raises(DataError) as caught:
+        imported(path)
+    assert len(caught.value.message.splitlines()) == 11
+    assert "second" not in caught.value.message
+    assert str(caught.value.hint).endswith("line 1 has the keys first, second")
 
 
 def test_release_rows_are_read_back_as_they_were(tmp_path: Path) -> None:
