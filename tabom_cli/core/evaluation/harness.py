@@ -133,9 +133,11 @@ def _data_faults(
             file.path if settings.data_dir is None else str(settings.data_dir / file.path)
             for file in spec.files
         ]
+        shots = f" with {settings.num_fewshot} shots" if settings.num_fewshot else ""
         raise DataError(
-            f"{', '.join(places)}: does not fit task '{spec.name}': {cause}",
-            hint="fetch the published data with `tabom data pull`",
+            f"{', '.join(places)}: does not fit task '{spec.name}'{shots}: {cause}",
+            hint="fetch the published data with `tabom data pull`"
+            + (", or lower eval.num_fewshot" if shots else ""),
         ) from error
 
 

@@ -109,6 +109,13 @@ def test_rows_that_the_harness_fails_on_are_reported_with_file_and_task(tmp_path
     assert caught.value.message.startswith(f"{path}: ")
 
 
+def test_more_shots_than_the_harness_has_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "gsm8k_cot", [GSM8K])
+    with pytest.raises(DataError, match="'gsm8k_cot' with 50 shots: .* exceeds the 8") as caught:
+        build_requests(["gsm8k_cot"], tmp_path / "r.jsonl", data_dir=tmp_path, num_fewshot=50)
+    assert "lower eval.num_fewshot" in str(caught.value.hint)
+
+
 def test_without_data_folder_and_network_the_hint_says_how_to_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
