@@ -28,7 +28,7 @@ soak: $(STAMP) ## Kill a distillation of 5,000 prompts 20 times and compare it w
 test: $(STAMP) ## Run the tests (without the slow, GPU and network ones)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: $(STAMP) ## Run the slow tests too
+test-all: $(STAMP) ## Run the slow tests too, on real benchmarks with TABOM_DATA_DIR=DIR
 	$(BIN)/python -m pytest -m "not gpu and not network"
 
 format: $(STAMP) ## Format the code

@@ -20,8 +20,9 @@ from tabom_cli.core.evaluation.records import (
 )
 from tabom_cli.core.models.base import DiffusionLM, SpecialIds
 
+DATA_DIR_VARIABLE = "TABOM_DATA_DIR"
 needs_benchmarks = pytest.mark.skipif(
-    "TABOM_DATA_DIR" not in os.environ, reason="TABOM_DATA_DIR names no folder of benchmarks"
+    DATA_DIR_VARIABLE not in os.environ, reason=f"{DATA_DIR_VARIABLE} names no benchmarks"
 )
 
 EOS, TURN, MASK = "<|endoftext|>", "<|im_end|>", "<|mask|>"
@@ -144,7 +145,7 @@ def write_completions(
 
 def real_benchmarks() -> Path:
     """The folder for tests with the mark `needs_benchmarks`."""
-    return Path(os.environ["TABOM_DATA_DIR"])
+    return Path(os.environ[DATA_DIR_VARIABLE])
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

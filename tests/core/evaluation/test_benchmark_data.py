@@ -111,7 +111,7 @@ def test_rows_that_the_harness_fails_on_are_reported_with_file_and_task(tmp_path
 
 def test_more_shots_than_the_harness_has_are_named(tmp_path: Path) -> None:
     write(tmp_path, "gsm8k_cot", [GSM8K])
-    with pytest.raises(DataError, match="'gsm8k_cot' with 50 shots: .* exceeds the 8") as caught:
+    with pytest.raises(DataError, match=r"'gsm8k_cot' with 50 shots: .* exceeds the 8") as caught:
         build_requests(["gsm8k_cot"], tmp_path / "r.jsonl", data_dir=tmp_path, num_fewshot=50)
     assert "lower eval.num_fewshot" in str(caught.value.hint)
 

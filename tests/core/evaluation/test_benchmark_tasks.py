@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_helpers import read_jsonl, write_completions
+from evaluation_helpers import (
+    needs_benchmarks,
+    read_jsonl,
+    real_benchmarks,
+    write_completions,
+)
 
 from tabom_cli.core.evaluation.records import Request
 from tabom_cli.core.evaluation.requests import build_requests
@@ -19,9 +24,6 @@ from tabom_cli.core.evaluation.tasks.mbpp_instruct import benchmark_rows
 from tabom_cli.core.sandbox import Limits, SandboxResult, why_unavailable
 
 needs_sandbox = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
-needs_benchmarks = pytest.mark.skipif(
-    "TABOM_DATA_DIR" not in os.environ, reason="TABOM_DATA_DIR names no folder of benchmarks"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -217,49 +219,43 @@ def test_sentences_are_split_behind_abbreviations_without_a_download() -> None:
     assert "nltk" in name
 
 
+def references(task: str, data_dir: Path) -> list[str]:
+    """The reference of every problem as a model would answer it."""
+    if task == "gsm8k_cot":
+        return [row["answer"] for row in read_jsonl(data_dir / "gsm8k/test.jsonl")]
+    if task == "minerva_math500":
+        from lm_eval.tasks.minerva_math.utils import normalize_final_answer
+
+        # The harness's own references are its normalised answers.
+        final = "Final Answer: The final answer is ${}$. I hope it is correct."
+        rows = read_jsonl(data_dir / "math500/test.jsonl")
+        return [final.format(normalize_final_answer(row["answer"])) for row in rows]
+    if task.startswith("humaneval"):
+        return [row["canonical_solution"] for row in humaneval(data_dir)]
+    return ["\n" + row["code"] + "\n```" for row in mbpp(data_dir)]
+
+
 @needs_benchmarks
 @needs_sandbox
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "correct", "total"),
+    ("task", "correct", "total", "exact"),
     [
-        ("gsm8k_cot", 1319, 1319),
-        ("minerva_math500", 491, 500),
-        ("humaneval_instruct", 164, 164),
-        ("humaneval_instruct_dream", 164, 164),
-        ("mbpp_instruct", 499, 500),
-        ("mbpp_instruct_dream", 500, 500),
+        ("gsm8k_cot", 1319, 1319, None),
+        ("minerva_math500", 491, 500, "exact_match,none"),
+        ("humaneval_instruct", 164, 164, None),
+        ("humaneval_instruct_dream", 164, 164, None),
+        ("mbpp_instruct", 499, 500, None),
+        ("mbpp_instruct_dream", 500, 500, None),
     ],
 )
 def test_references_of_the_real_benchmarks_reach_their_known_scores(
-    tmp_path: Path, task: str, correct: int, total: int
+    tmp_path: Path, task: str, correct: int, total: int, exact: str | None
 ) -> None:
-    data = Path(os.environ["TABOM_DATA_DIR"])
-
-    def reference(index: int) -> str:
-        if task == "gsm8k_cot":
-            return str(rows[index]["answer"])
-        if task == "minerva_math500":
-            final = "Final Answer: The final answer is ${}$. I hope it is correct."
-            return final.format(targets[index])
-        if task.startswith("humaneval"):
-            return str(rows[index]["canonical_solution"])
-        return "\n" + rows[index]["code"] + "\n```"
-
-    targets: dict[int, str] = {}
-    if task == "minerva_math500":
-        # The harness's own references are its normalised answers.
-        empty, _ = scored(tmp_path, task, data, lambda index: "")
-        targets = {sample.doc_index: sample.target for sample in empty.samples}
-        rows: list[dict[str, Any]] = []
-    elif task.startswith("humaneval"):
-        rows = humaneval(data)
-    elif task.startswith("mbpp"):
-        rows = mbpp(data)
-    else:
-        rows = read_jsonl(data / "gsm8k/test.jsonl")
-    result, _ = scored(tmp_path, task, data, reference)
+    answers = references(task, real_benchmarks())
+    result, _ = scored(tmp_path, task, real_benchmarks(), answers.__getitem__)
     assert (result.num_correct, result.num_total) == (correct, total)
+    assert exact is None or result.metrics[exact] == 1.0
 
 
 @needs_benchmarks
@@ -267,24 +263,21 @@ def test_references_of_the_real_benchmarks_reach_their_known_scores(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "most"),
-    [("gsm8k_cot", 40), ("minerva_math500", 15), ("humaneval_instruct", 0), ("mbpp_instruct", 8)],
+    [
+        ("gsm8k_cot", 40),
+        ("minerva_math500", 15),
+        ("humaneval_instruct", 0),
+        ("humaneval_instruct_dream", 0),
+        ("mbpp_instruct", 8),
+        ("mbpp_instruct_dream", 8),
+    ],
 )
 def test_references_of_other_problems_score_at_chance_level(
     tmp_path: Path, task: str, most: int
 ) -> None:
-    data = Path(os.environ["TABOM_DATA_DIR"])
-    empty, _ = scored(tmp_path, task, data, lambda index: "")
-    targets = {sample.doc_index: sample.target for sample in empty.samples}
-
-    def other(index: int) -> str:
-        target = targets[(index + 7) % len(targets)]
-        if task == "gsm8k_cot":
-            return f"The answer is {target.rpartition('####')[2].strip()}."
-        if task == "minerva_math500":
-            return f"Final Answer: The final answer is ${target}$. I hope it is correct."
-        return f"\n{target}\n```"
-
-    result, _ = scored(tmp_path, task, data, other)
+    answers = references(task, real_benchmarks())
+    others = answers[7:] + answers[:7]
+    result, _ = scored(tmp_path, task, real_benchmarks(), others.__getitem__)
     assert result.num_correct is not None
     assert result.num_correct <= most
 
@@ -297,7 +290,7 @@ def test_all_974_mbpp_solutions_pass_with_their_setup() -> None:
 
     from tabom_cli.core.evaluation.tasks import mbpp_instruct_dream
 
-    rows = read_jsonl(Path(os.environ["TABOM_DATA_DIR"]) / "mbpp/mbpp.jsonl")
+    rows = read_jsonl(real_benchmarks() / "mbpp/mbpp.jsonl")
     programs = [mbpp_instruct_dream.program(row["code"], row) for row in rows]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         outcomes = list(pool.map(code_task.judge, programs))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import ifeval_answers
 import pytest
 from evaluation_helpers import (
+    DATA_DIR_VARIABLE,
     needs_benchmarks,
     read_jsonl,
     real_benchmarks,
@@ -170,3 +174,16 @@ def test_built_answers_follow_the_instructions_of_nearly_all_541_prompts(tmp_pat
     # Some instructions, such as no commas, are followed by chance.
     others = our_score("ifeval", tmp_path, data_dir, built[7:] + built[:7])
     assert (others.num_correct or 0) <= 90
+
+
+def test_a_run_without_the_real_benchmarks_says_so_at_its_end() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != DATA_DIR_VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "slow", "-k", "built_answers", __file__],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NOT RUN: 1 tests on real benchmarks" in done.stdout
+    assert f"{DATA_DIR_VARIABLE}=DIR make test-all" in done.stdout

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_helpers import read_jsonl
+from evaluation_helpers import needs_benchmarks, read_jsonl, real_benchmarks
 from mutants import breaks_an_assertion, mutations
 
 from tabom_cli.core.evaluation.tasks import code_task, humaneval_instruct, mbpp_instruct_dream
 from tabom_cli.core.sandbox import why_unavailable
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
-needs_benchmarks = pytest.mark.skipif(
-    "TABOM_DATA_DIR" not in os.environ, reason="TABOM_DATA_DIR names no folder of benchmarks"
-)
 
 
 def humaneval_programs(folder: Path) -> tuple[list[str], list[str]]:
@@ -89,7 +86,7 @@ def test_the_independent_look_tells_broken_from_equal() -> None:
     ("programs", "total", "enough"), [(humaneval_programs, 164, 164), (mbpp_programs, 974, 974)]
 )
 def test_all_references_pass_and_their_mutants_fail(programs: Any, total: int, enough: int) -> None:
-    right, wrong = programs(Path(os.environ["TABOM_DATA_DIR"]))
+    right, wrong = programs(real_benchmarks())
     assert len(right) == total
     outcomes = check(right, wrong)
     assert outcomes.total() >= enough
