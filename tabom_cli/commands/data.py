@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -214,11 +215,24 @@ def export(
     if kind == "release":
         if licence is not None:
             raise UsageError("--license belongs to --format hub: release rows have no card")
+        _warn_of_failed(found)
         write_trajectories(output, (release_row(one) for one in found))
     else:
         _write_folder(file, found, output, licence, tokenizer)
     console.note(f"{len(found)} rows")
     console.result(str(output))
+
+
+def _warn_of_failed(rows: Sequence[Trajectory]) -> None:
+    from tabom_cli.core.data.records import FAILED
+
+    counts = Counter(one.verdict for one in rows if one.verdict in FAILED)
+    if counts:
+        shown = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        console.warn(
+            f"{counts.total()} of {len(rows)} answers failed their check ({shown}), and release rows "
+            "have no verdict that would say so; --verdict correct leaves them out"
+        )
 
 
 def _write_folder(

@@ -95,6 +95,7 @@ def _settings(
 
     Raises:
         RecipeError: The recipe does not distil, or names no file.
+        UsageError: A data folder for prompts that are generated.
     """
     if recipe.distill is None:
         raise RecipeError(f"recipe '{recipe.name}' has no distill section", "add one, or use tiny")
@@ -102,6 +103,11 @@ def _settings(
     if target is None:
         raise RecipeError(f"recipe '{recipe.name}' names no file to write", "give --output FILE")
     settings = recipe.distill
+    if data_dir is not None and settings.prompts.generate is not None:
+        raise UsageError(
+            f"--data-dir {data_dir}: the prompts of '{recipe.name}' are generated, nothing is read there",
+            hint="leave --data-dir out, or name prompts with distill.prompts",
+        )
     if data_dir is not None:
         prompts = settings.prompts.model_copy(update={"data_dir": str(data_dir)})
         settings = settings.model_copy(update={"prompts": prompts})

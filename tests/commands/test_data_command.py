@@ -88,6 +88,15 @@ def test_imported_rows_name_their_model_and_so_their_end_tokens(tmp_path: Path) 
     assert "Warning" not in text.replace("Warning: orders", "")
 
 
+def test_an_export_without_verdicts_says_which_answers_failed(tmp_path: Path) -> None:
+    rows = read_trajectories("asset:examples.jsonl")[0]
+    failed = sum(row.verdict != "correct" for row in rows)
+    text = run("export", "asset:examples.jsonl", "--output", str(tmp_path / "all.jsonl"))
+    assert f"{failed} of {len(rows)} answers failed their check (" in text
+    output = ("--output", str(tmp_path / "correct.jsonl"), "--verdict", "correct")
+    assert "failed their check" not in run("export", "asset:examples.jsonl", *output)
+
+
 def test_inspect_writes_a_page(tmp_path: Path) -> None:
     run("inspect", "asset:examples.jsonl", "--html", str(tmp_path / "p.html"))
     page = (tmp_path / "p.html").read_text()

@@ -163,6 +163,7 @@ def test_rows_of_other_settings_are_not_mixed_in(
         (("--set", "distill.prompts={path: none.jsonl}"), EXIT_FAILED, "none.jsonl"),
         (("--set", "distill.decode.strategy=entrpy"), EXIT_USAGE, "did you mean 'entropy'?"),
         (("--output", "base"), EXIT_FAILED, "base"),
+        (("--data-dir", "nowhere"), EXIT_USAGE, "--data-dir nowhere: the prompts of 'small' are"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(

@@ -68,6 +68,8 @@ def load_tokenizer(folder: str | Path) -> Any:
         raise ModelError(f"{folder}: the tokenizer cannot be read: {error}") from error
     # It names remote code, which would make the saved copy unreadable without that code.
     tokenizer.init_kwargs.pop("auto_map", None)
+    # Prompts are rendered whole and then cut to the recipe's budget; the notice about the former misleads.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     return tokenizer
 
 

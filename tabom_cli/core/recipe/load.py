@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from tabom_cli.core.config import Section
+from tabom_cli.core.data.prompt_presets import PRESETS
 from tabom_cli.core.errors import RecipeError
 from tabom_cli.core.recipe import checks, faults
 from tabom_cli.core.recipe.library import find_recipe
 from tabom_cli.core.recipe.model import ObjectiveSection, Recipe, objective_config
 from tabom_cli.core.recipe.source import KeyPath, YamlSource, parse_value, read_yaml
 
-Origin = Literal["default", "recipe", "command line"]
+Origin = str
+"""`default`, `recipe`, `command line`, or `preset NAME`."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,21 @@ def _origins(
             origins[".".join(path)] = "command line"
         elif path in source.lines:
             origins[".".join(path)] = "recipe"
+        elif _is_of_preset(recipe, path):
+            assert recipe.distill is not None
+            origins[".".join(path)] = f"preset {recipe.distill.prompts.preset}"
         else:
             origins[".".join(path)] = "default"
     return origins
+
+
+def _is_of_preset(recipe: Recipe, path: KeyPath) -> bool:
+    """Whether a value of the prompt section is the one that its preset fills in."""
+    if recipe.distill is None or path[:2] != ("distill", "prompts"):
+        return False
+    prompts = recipe.distill.prompts
+    preset = PRESETS.get(prompts.preset or "", {})
+    return path[2] in preset and getattr(prompts, path[2]) == preset[path[2]]
 
 
 def _leaves(values: Mapping[str, Any], prefix: KeyPath) -> list[KeyPath]:

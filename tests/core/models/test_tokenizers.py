@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,16 @@ def test_a_damaged_tokenizer_file_is_named(
     (folder / file).write_text("{ broken")
     with pytest.raises(ModelError, match=str(folder)):
         load_tokenizer(folder)
+
+
+def test_a_prompt_beyond_the_declared_length_is_no_news(
+    dream: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        ids = dream("a " * (dream.model_max_length + 1))["input_ids"]
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert len(ids) > dream.model_max_length
+    assert "longer than" not in caplog.text

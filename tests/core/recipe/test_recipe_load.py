@@ -76,6 +76,26 @@ def test_the_origin_of_each_value_is_known(tmp_path: Path) -> None:
     assert list(loaded.origins)[:2] == ["name", "description"]
 
 
+def test_values_of_a_preset_name_it_and_a_local_copy_keeps_its_columns() -> None:
+    loaded = load_recipe("dream_prm12k", ["distill.prompts.path=copy.jsonl"])
+    assert loaded.recipe.distill is not None
+    prompts = loaded.recipe.distill.prompts
+    assert (prompts.path, prompts.hub) == ("copy.jsonl", None)
+    assert (prompts.prompt_column, prompts.reference_column) == ("question", "target")
+    assert {
+        key: loaded.origins[f"distill.prompts.{key}"]
+        for key in ("preset", "path", "hub", "reference_column", "split")
+    } == {
+        "preset": "recipe",
+        "path": "command line",
+        "hub": "default",
+        "reference_column": "preset mixchain_z_prm12k",
+        "split": "default",
+    }
+    hub = load_recipe("dream_prm12k").origins["distill.prompts.hub"]
+    assert hub == "preset mixchain_z_prm12k"
+
+
 def test_a_resolved_recipe_runs_again_and_is_equal(tmp_path: Path) -> None:
     first = load_recipe("dream_ling_coder", ["seed=7", "data.verdicts=[correct]"])
     path = tmp_path / "again.yaml"
