@@ -92,21 +92,27 @@ def stats(
     """Count verdicts and lengths, and say whether the orders are orders.
 
     Warns when the decode settings left little to learn from: left-to-right tie-breaking, entropies
-    that are all zero, most positions decoded together.
+    that are all zero, most positions decoded together. Entropies are raw; what ranked the positions
+    is told by the manifest beside the file.
 
     Example: tabom data stats asset:examples.jsonl
     """
+    from tabom_cli.core.data.lines import local_path
     from tabom_cli.core.data.stats import trajectory_stats
     from tabom_cli.core.data.stats_text import stat_lines
+    from tabom_cli.core.distillation.jobs import decode_warnings
+    from tabom_cli.core.distillation.manifest import decode_of
 
     found = _rows(file)
+    decode = decode_of(local_path(file))
     _, end_ids = _tokenizer(found, tokenizer)
     values = trajectory_stats(found, end_ids=end_ids)
+    warnings = [*values.warnings(), *(decode_warnings(decode) if decode else ())]
     if as_json:
-        console.result_json({**asdict(values), "warnings": values.warnings()})
+        console.result_json({**asdict(values), "warnings": warnings})
         return
     console.table(("what", "value"), stat_lines(values), title=f"{values.num_rows} rows in {file}")
-    for text in values.warnings():
+    for text in warnings:
         console.warn(text)
 
 

@@ -135,6 +135,26 @@ def test_stats_warn_about_orders_that_are_no_orders(tmp_path: Path) -> None:
     assert "100% of the recorded entropies are near zero" in text
 
 
+def test_stats_warn_about_a_tempered_ranking_that_raw_entropies_do_not_show(
+    tmp_path: Path,
+) -> None:
+    rows = read_trajectories("asset:examples.jsonl")[0]
+    path, manifest = tmp_path / "t.jsonl", tmp_path / "t.manifest.json"
+    path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    for confidence, warned in ((1.0, False), (None, True)):
+        decode = {"temperature": 0.1, "top_p": 0.9, "confidence_temperature": confidence}
+        values = {"all_ids_hash": "x", "distill": {"decode": decode}}
+        manifest.write_text(json.dumps(values))
+        assert ("ranked on the distribution after temperature 0.1" in run("stats", str(path))) == (
+            warned
+        )
+        shown = run("stats", str(path), "--json")
+        assert ("ranked on the distribution" in shown) == warned
+    manifest.write_text(json.dumps({"all_ids_hash": "x", "distill": {"decode": {"new": 1}}}))
+    with pytest.raises(DataError, match="decode settings of another version"):
+        run("stats", str(path))
+
+
 def test_an_export_for_the_hub_holds_rows_and_card(tmp_path: Path) -> None:
     folder = tmp_path / "data_set"
     arguments = ["--format", "hub", "--license", "mit", "--verdict", "correct"]

@@ -26,10 +26,10 @@ def stat_lines(values: TrajectoryStats) -> list[tuple[str, str]]:
         ("positions that share their step", f"{values.share_tied:.1%}"),
         ("positions out of left-to-right order", f"{values.share_non_ltr:.1%}"),
         ("Kendall tau of order and position", _summary(values.kendall_tau, ".3f")),
-        ("entropy at the reveal, nats", _summary(values.entropy_nats, ".3f")),
-        ("entropies exactly 0", f"{values.share_zero:.1%}"),
-        ("entropies at most 0.0001", f"{values.share_near_zero:.1%}"),
-        ("distinct entropies of a row", _summary(values.distinct_entropies, ".1%")),
+        ("raw entropy at the reveal, nats", _summary(values.entropy_nats, ".3f")),
+        ("raw entropies exactly 0", f"{values.share_zero:.1%}"),
+        ("raw entropies at most 0.0001", f"{values.share_near_zero:.1%}"),
+        ("distinct raw entropies of a row", _summary(values.distinct_entropies, ".1%")),
     ]
 
 

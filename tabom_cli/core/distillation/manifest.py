@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from tabom_cli.core import rundir
 from tabom_cli.core.data.prompts import PromptReport
 from tabom_cli.core.data.records import SCHEMA_VERSION, stable_hash
 from tabom_cli.core.data.writer import Identity
+from tabom_cli.core.decoding.config import DecodeConfig
 from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.distillation.jobs import Job, Shard
 from tabom_cli.core.errors import DataError, RunError
@@ -40,6 +43,24 @@ def read_manifest(output: Path) -> Mapping[str, Any] | None:
     if not isinstance(values, dict) or "all_ids_hash" not in values:
         raise DataError(f"{place}: not a manifest of tabom distill")
     return values
+
+
+def decode_of(output: Path) -> DecodeConfig | None:
+    """The decode settings in the manifest beside a trajectory file, None when there is none.
+
+    Raises:
+        DataError: The manifest cannot be read, or is of another version of the settings.
+    """
+    values = ((read_manifest(output) or {}).get("distill") or {}).get("decode")
+    if values is None:
+        return None
+    try:
+        return DecodeConfig.model_validate(values, strict=False)
+    except ValidationError as error:
+        raise DataError(
+            f"{manifest_path(output)}: decode settings of another version",
+            hint="move the manifest away to leave them out of the statistics",
+        ) from error
 
 
 def refuse_other_settings(output: Path, config: DistillConfig) -> None:
