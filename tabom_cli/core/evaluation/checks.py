@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from tabom_cli.core.errors import RunError, UsageError
 from tabom_cli.core.evaluation.records import (
     completion_files,
-    differing_settings,
     read_completions,
     read_requests,
+    unlike_header,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def check_answers(group: Group) -> None:
     header, _ = read_completions(group.completions)
     if header is None:
         return
-    differing = differing_settings(
+    differing = unlike_header(
         header,
         decode=plan.decode.model_dump(mode="json"),
         max_prompt_length=plan.max_prompt_length,

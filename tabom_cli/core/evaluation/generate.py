@@ -28,11 +28,11 @@ from tabom_cli.core.evaluation.records import (
     Completion,
     CompletionsHeader,
     Request,
-    differing_settings,
     digest,
     read_completions,
     read_requests,
     shard_path,
+    unlike_header,
 )
 from tabom_cli.core.jsonl import append_jsonl
 from tabom_cli.core.models.base import DiffusionLM
@@ -267,7 +267,7 @@ def _refuse_other_run(existing: CompletionsHeader, own: CompletionsHeader, path:
             ("template", existing.template_hash, own.template_hash),
         )
         if old != new
-    ] + differing_settings(
+    ] + unlike_header(
         existing,
         decode=own.decode,
         max_prompt_length=own.max_prompt_length,

@@ -222,7 +222,7 @@ def read_completions(path: Path) -> tuple[CompletionsHeader | None, dict[str, Co
     return header, found
 
 
-def differing_settings(
+def unlike_header(
     header: CompletionsHeader, *, decode: Mapping[str, Any], max_prompt_length: int, answer_end: str
 ) -> list[str]:
     """Settings that could change an answer and are not those of a completions file, in words.
