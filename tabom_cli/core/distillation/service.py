@@ -5,16 +5,19 @@ Knows prompts, decoding, answer checks and trajectory files; does not train and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from tabom_cli.core import sandbox
 from tabom_cli.core.data.prompts import Prompt, load_prompts
-from tabom_cli.core.data.records import Trajectory, content_length, non_ltr_positions
+from tabom_cli.core.data.records import Trajectory, Verdict
 from tabom_cli.core.data.verify import verify
 from tabom_cli.core.data.writer import Identity, TrajectoryWriter
-from tabom_cli.core.decoding.scheduler import DecodeRequest, DecodeResult, decode
+from tabom_cli.core.decoding.scheduler import DecodeRequest, decode
+from tabom_cli.core.distillation.background import in_background
 from tabom_cli.core.distillation.config import DistillConfig
 from tabom_cli.core.distillation.jobs import (
     Job,
@@ -22,7 +25,6 @@ from tabom_cli.core.distillation.jobs import (
     decode_hash,
     decode_warnings,
     make_jobs,
-    method_name,
 )
 from tabom_cli.core.distillation.manifest import (
     manifest_path,
@@ -32,17 +34,22 @@ from tabom_cli.core.distillation.manifest import (
 from tabom_cli.core.distillation.meter import DistillReport, Meter
 from tabom_cli.core.distillation.plan import shard_path
 from tabom_cli.core.distillation.queue import OwnQueue, SharedQueue, WorkQueue, queue_path
+from tabom_cli.core.distillation.rows import Answer, make_row, read_answer
 from tabom_cli.core.distillation.shards import finish_file, refuse_other_rows, rows_elsewhere
-from tabom_cli.core.errors import EnvironmentNotReady, RunError, UsageError
+from tabom_cli.core.errors import EnvironmentNotReady, UsageError
 from tabom_cli.core.models.base import DiffusionLM
 from tabom_cli.core.models.fingerprint import weights_hash
-from tabom_cli.core.models.template import render_prompt, response_text, template_hash
+from tabom_cli.core.models.template import render_prompt, template_hash
 from tabom_cli.core.models.template_batch import render_prompts
 from tabom_cli.core.progress import ProgressCallback, ProgressEvent, silent
 
 TASK = "distill"
 NEAR_BUDGET = 16
 """Tokens below the budget from which a prompt may have been cut (decoding and encoding shift it)."""
+
+
+MAX_CHECKS, MAX_UNCHECKED = 4, 16
+"""Answers that are checked at a time (2 on few cores), and finished answers without a verdict."""
 
 
 def distill(
@@ -142,11 +149,13 @@ def distill(
             text = f"{output}: {meter.num_done} of {len(jobs)} rows are already there"
             warn(ProgressEvent("message", task=TASK, text=text))
         waiting = (todo[number] for number in queue.take(len(todo)))
-        for row, num_forwards in _rows(model, config, waiting, prompt_ids, identity, world_size):
-            writer.write(row)
-            tokens = content_length(row.response_token_ids or (), model.ids.end)
-            meter.add(queue.finish(str(row.verdict), tokens=tokens, forwards=num_forwards))
-            progress(meter.event(TASK))
+        with closing(_rows(model, config, waiting, prompt_ids, identity, world_size)) as rows:
+            for row, answer in rows:
+                writer.write(row)
+                forwards = answer.result.num_forwards
+                totals = queue.finish(str(row.verdict), tokens=answer.length, forwards=forwards)
+                meter.add(totals)
+                progress(meter.event(TASK))
     wait()
     if rank == 0:
         shared.remove()
@@ -179,8 +188,8 @@ def _rows(
     prompt_ids: Mapping[str, tuple[int, ...]],
     identity: Identity,
     world_size: int,
-) -> Iterator[tuple[Trajectory, int]]:
-    """Checked rows with their forward passes, in the order in which they finish."""
+) -> Generator[tuple[Trajectory, Answer]]:
+    """Checked rows with their answers, in the order in which the checks end; decoding goes on meanwhile."""
     running: dict[str, Job] = {}
 
     def requests() -> Iterator[DecodeRequest]:
@@ -188,63 +197,34 @@ def _rows(
             running[job.id] = job
             yield DecodeRequest(job.id, prompt_ids[job.prompt.id], job.seed)
 
-    # A job that waits in one process cannot be taken by another, and shared jobs come sorted by length.
-    look_ahead = None if world_size == 1 else 1
-    for result in decode(model, requests(), config.decode, look_ahead=look_ahead):
-        job = running.pop(result.id)
-        ids = prompt_ids[job.prompt.id]
-        yield _checked_row(model, config, job, ids, result, identity), result.num_forwards
+    def answers() -> Iterator[Answer]:
+        # A job that waits in one process cannot be taken by another, and shared jobs come sorted by length.
+        look_ahead = None if world_size == 1 else 1
+        for result in decode(model, requests(), config.decode, look_ahead=look_ahead):
+            job = running.pop(result.id)
+            yield read_answer(model, job, prompt_ids[job.prompt.id], result)
+
+    cores = (os.cpu_count() or 1) // world_size
+    checked = in_background(
+        answers(),
+        partial(_verdict, config),
+        num_threads=max(2, min(MAX_CHECKS, cores)),
+        capacity=MAX_UNCHECKED,
+    )
+    for answer, verdict in checked:
+        yield make_row(answer, verdict, config, identity), answer
 
 
-def _checked_row(
-    model: DiffusionLM,
-    config: DistillConfig,
-    job: Job,
-    prompt_token_ids: Sequence[int],
-    result: DecodeResult,
-    identity: Identity,
-) -> Trajectory:
-    tokens, prompt = result.response_token_ids, job.prompt
-    if model.mask_token_id in tokens:
-        raise RunError(f"row '{job.id}': the decode left masked positions; this is a bug in tabom")
-    text = response_text(model.tokenizer, tokens, model.ids.end)
-    verdict = verify(
+def _verdict(config: DistillConfig, answer: Answer) -> Verdict:
+    prompt = answer.job.prompt
+    return verify(
         config.verifier,
         prompt=prompt.text,
-        response=text,
+        response=answer.text,
         reference=prompt.reference,
         task=prompt.task,
-        ended=any(token in model.ids.end for token in tokens),
+        ended=answer.ended,
     )
-    judged = config.verifier != "none" and verdict != "unverified"
-    length = content_length(tokens, model.ids.end)
-    return Trajectory(
-        id=job.id,
-        group_id=prompt.id,
-        prompt=prompt.text,
-        prompt_token_ids=list(prompt_token_ids),
-        response=text,
-        response_token_ids=list(tokens),
-        decoding_order=list(result.decoding_order),
-        decoding_entropy=[_stored(value) for value in result.decoding_entropy],
-        non_ltr_positions=non_ltr_positions(result.decoding_order, length=length),
-        method=method_name(config.decode.strategy),
-        data_source=prompt.source,
-        reference=prompt.reference,
-        verdict=verdict,
-        reward=float(verdict == "correct") if judged else None,
-        model=identity.model,
-        adapter=identity.adapter,
-        weights_hash=identity.weights_hash,
-        decode_hash=identity.decode_hash,
-        template_hash=identity.template_hash,
-        seed=job.seed,
-    )
-
-
-def _stored(entropy: float) -> float:
-    """Seven significant digits hold a float32; the rest would only lengthen the file."""
-    return float(f"{entropy:.7g}")
 
 
 def _render_all(

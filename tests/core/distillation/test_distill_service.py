@@ -327,6 +327,48 @@ def test_progress_carries_rates_and_time_left(
     assert rewards == {1.0: 6, 0.0: 6}
 
 
+def test_a_check_that_hangs_holds_up_no_other_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet, busy, config = tmp_path / "quiet.jsonl", tmp_path / "busy.jsonl", toy_config()
+    distill(MODEL, config, output=quiet, seed=3)
+    others_done, calls, verify, in_time = threading.Event(), [0], service.verify, []
+
+    def slow_at_first(kind: str, **options: Any) -> str:
+        calls[0] += 1
+        if calls[0] == 1:
+            in_time.append(others_done.wait(60))
+        return verify(kind, **options)
+
+    def progress(event: ProgressEvent) -> None:
+        if event.kind == "progress" and event.done == 11:
+            others_done.set()
+
+    monkeypatch.setattr(service, "verify", slow_at_first)
+    distill(MODEL, config, output=busy, seed=3, progress=progress)
+    assert in_time == [True]
+    assert busy.read_bytes() == quiet.read_bytes()
+
+
+def test_a_check_that_fails_stops_the_run_and_keeps_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, config, verify = tmp_path / "t.jsonl", toy_config(), service.verify
+    calls = [0]
+
+    def failing(kind: str, **options: Any) -> str:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise EnvironmentNotReady("the sandbox is gone")
+        return verify(kind, **options)
+
+    monkeypatch.setattr(service, "verify", failing)
+    with pytest.raises(EnvironmentNotReady, match="the sandbox is gone"):
+        distill(MODEL, config, output=output, seed=3)
+    assert 1 <= len(rows_of(output)) < 12
+    assert distill(MODEL, config, output=output, seed=3).num_rows == 12
+
+
 def test_rows_nobody_judged_have_no_reward_and_no_acceptance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
