@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,64 @@ def demo_table() -> str:
     lines += [
         "",
         f"{run['num_problems']:,} problems per cell, {run['device']}, {run['date']}: `{run['command']}`",
+    ]
+    return "\n".join(lines)
+
+
+def shapes_table() -> str:
+    """The committed run of benchmarks/real_shapes.py as a Markdown table."""
+    import json
+
+    path = ROOT / "benchmarks" / "results" / "real_shapes.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| random weights, bfloat16 | Dream-7B | LLaDA-8B |", "|---|---|---|"]
+
+    def row(label: str, part: str, show: Callable[[dict[str, Any]], str]) -> None:
+        cells = (show(run[f"{family}: {part}"]) for family in ("dream", "llada"))
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+
+    row(
+        "load from disk; weights; host memory of its own",
+        "load in bfloat16",
+        lambda v: (
+            f"{v['load_s']:.1f} s; {v['weights_gib']:.1f} GiB; {v['host_own_memory_growth_gib']:.2f} GiB"
+        ),
+    )
+    row(
+        "forward, 8 x 512 tokens",
+        "forward",
+        lambda v: f"{v['8 x 512: ms']:.0f} ms, peak {v['8 x 512: gpu_peak_gib']:.1f} GiB",
+    )
+    row(
+        "decode 32 tokens in 8 rows",
+        "decode 32 tokens",
+        lambda v: (
+            f"{v['greedy, 8 rows']['s']:.2f} s, peak {v['greedy, 8 rows']['gpu_peak_gib']:.1f} GiB"
+        ),
+    )
+    for label, part in (("", "without"), (", gradient checkpointing", "with")):
+        row(
+            f"LoRA step of the recipe, 8 x 512 tokens{label}",
+            f"train {part} checkpointing",
+            lambda v: (
+                f"{v['step_s']:.2f} s, peak {v['gpu_peak_gib']:.1f} GiB (estimate {v['estimate_gib']:.1f})"
+            ),
+        )
+    row(
+        "logits, bfloat16 against float32: mean difference / spread",
+        "agreement with float32",
+        lambda v: f"{v['bfloat16 vs float32, padded']['mean_over_std']:.3f}",
+    )
+    row(
+        "the same, sdpa against eager in bfloat16",
+        "agreement in bfloat16",
+        lambda v: f"{v['sdpa vs eager, padded']['mean_over_std']:.3f}",
+    )
+    where = run["environment"]
+    lines += [
+        "",
+        f"`python benchmarks/real_shapes.py` on one {where['gpu']}, torch {where['torch']}, "
+        f"transformers {where['transformers']}, peft {where['peft']}.",
     ]
     return "\n".join(lines)
 
