@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +19,16 @@ app.command("pull")(pull)
 def test_files_are_listed_with_rows_and_whether_they_are_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rows(path: str, name: str | None = None, *, split: str) -> list[dict[str, Any]]:
-        assert (path, name, split) == ("openai/gsm8k", "main", "test")
+    def rows(
+        path: str, name: str | None = None, *, split: str, revision: str
+    ) -> list[dict[str, Any]]:
+        assert (path, name, split, revision) == ("openai/gsm8k", "main", "test", "c0ffee")
         return [{"question": str(number), "answer": "#### 1"} for number in range(1319)]
 
     monkeypatch.setattr("datasets.load_dataset", rows)
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.dataset_info", lambda *_: SimpleNamespace(sha="c0ffee")
+    )
     outcome = CliRunner().invoke(app, [str(tmp_path), "gsm8k_cot"])
     assert outcome.exception is None, outcome.output
     assert "fetched" in outcome.stdout

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tabom_cli.core.errors import DataError, EnvironmentNotReady, UsageError
+from tabom_cli.core.errors import DataError, EnvironmentNotReady, TabomError, UsageError
 from tabom_cli.core.evaluation.benchmark_data import DataFile, HubData
 from tabom_cli.core.evaluation.tasks.base import TaskSpec, load_tasks, task_names
 from tabom_cli.core.files import file_sha256, write_json_atomic, write_text_atomic
@@ -123,6 +123,8 @@ def pull(
 ) -> list[Pulled]:
     """Fetch the data of tasks into a folder; files that exist are kept.
 
+    A file that cannot be had (terms not accepted, say) does not keep the others from being fetched.
+
     Args:
         data_dir: Folder for `--data-dir`; `sources.json` in it records names, commits, times
             and hashes.
@@ -137,22 +139,34 @@ def pull(
         DataError: Fetched rows lack columns or are too few; the folder keeps its old file.
     """
     files = files_of(tasks)
-    done = []
+    done: list[Pulled] = []
+    faults: list[TabomError] = []
     for number, file in enumerate(files, start=1):
         path = data_dir / file.path
         if path.is_file() and not again:
             with path.open(encoding="utf-8") as stream:
                 done.append(Pulled(file.path, sum(1 for line in stream if line.strip()), False))
         else:
-            fetched = fetch(file)
-            rows = [_plain(row) for row in fetched.rows]
-            _check(file, rows)
-            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-            write_text_atomic(path, "\n".join(lines) + "\n")
-            _record(data_dir, file, len(rows), fetched.revision)
-            done.append(Pulled(file.path, len(rows), True))
+            try:
+                done.append(_fetch_into(data_dir, file, fetch))
+            except (EnvironmentNotReady, DataError) as fault:
+                faults.append(fault)
         progress(ProgressEvent(task="pull", done=number, total=len(files), text=file.path))
+    if faults:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+        text = "\n".join(fault.message for fault in faults)
+        raise type(faults[0])(text, hint="; ".join(hints) or None)
     return done
+
+
+def _fetch_into(data_dir: Path, file: DataFile, fetch: Fetch) -> Pulled:
+    fetched = fetch(file)
+    rows = [_plain(row) for row in fetched.rows]
+    _check(file, rows)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    write_text_atomic(data_dir / file.path, "\n".join(lines) + "\n")
+    _record(data_dir, file, len(rows), fetched.revision)
+    return Pulled(file.path, len(rows), True)
 
 
 def _check(file: DataFile, rows: Sequence[dict[str, Any]]) -> None:

@@ -48,6 +48,20 @@ def test_files_that_exist_are_kept_unless_wanted_again(tmp_path: Path) -> None:
         pull.pull(tmp_path, ["gsm8k_cot"], again=True, fetch=refuse)
 
 
+def test_all_files_are_tried_and_all_faults_named(tmp_path: Path) -> None:
+    def some(file: DataFile) -> pull.Fetched:
+        if file.path == "ifeval/input_data.jsonl":
+            return fetched(file)
+        raise EnvironmentNotReady(f"{file.path}: no", hint="ask")
+
+    with pytest.raises(EnvironmentNotReady) as found:
+        pull.pull(tmp_path, ["gsm8k_cot", "ifeval", "minerva_math500"], fetch=some)
+    assert "gsm8k/test.jsonl: no\nmath500/test.jsonl: no" in found.value.message
+    assert found.value.hint == "ask"
+    assert (tmp_path / "ifeval/input_data.jsonl").is_file()
+    assert list(json.loads((tmp_path / "sources.json").read_text())) == ["ifeval/input_data.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
