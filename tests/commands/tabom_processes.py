@@ -142,6 +142,8 @@ _SERVER = """
 
     def child(job):
         os.chdir(job["cwd"])
+        # A test run in the background of a shell inherits that Ctrl-C is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, suffix in ((1, ".out"), (2, ".err")):
             os.dup2(os.open(job["output"] + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         for name, value in job["limits"].items():
