@@ -70,20 +70,24 @@ app.add_typer(recipes.app, name="recipes")
 
 def run() -> None:
     """Entry point of the `tabom` script."""
+    # Waiting OpenMP threads spin by default: on two cores beside another busy process that made the
+    # embedded model seven times slower. Read when torch is imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    code = errors.EXIT_OK
     try:
         app()
     except SystemExit as end:
-        if not end.code:
-            launch.leave()
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
         # Typer ends a command that Ctrl-C stopped without a word.
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
             console.error("interrupted")
-        raise
     except errors.TabomError as error:
         if os.environ.get("TABOM_DEBUG"):
             traceback.print_exc()
         console.error(error.message, error.hint)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    launch.leave(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

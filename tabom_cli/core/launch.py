@@ -104,16 +104,25 @@ def launch_command(
     return [*command, "-m", MODULE, *arguments]
 
 
-def leave() -> None:
-    """Take this process out of its group, which NCCL otherwise complains about at exit.
+def leave(code: int) -> None:
+    """Take this process out of its group as its last act.
 
-    For processes that end well: after an error the others may not answer, and this would wait.
+    CPU processes (gloo) end here, without tearing anything down: gloo's threads now and then never
+    join, and the run would hang when all its work is done. GPU processes (NCCL), which complain about
+    a group that is left over, take it down after success; after an error the others may not answer.
     """
-    if is_distributed() and "torch" in sys.modules:
-        from torch import distributed
+    if not is_distributed() or "torch" not in sys.modules:
+        return
+    from torch import distributed
 
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    if distributed.get_backend() == "gloo":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    if code == 0:
+        distributed.destroy_process_group()
 
 
 def shown(command: Sequence[str]) -> str:

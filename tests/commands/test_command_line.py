@@ -28,6 +28,9 @@ def tabom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     """Runs the program in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TABOM_DEBUG", raising=False)
+    # Set, so that what the program sets is undone behind the test.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tabom", *arguments])
@@ -45,6 +48,14 @@ def tabom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
 def test_the_version_is_that_of_the_package(tabom) -> None:
     assert tabom("--version") == (EXIT_OK, f"tabom {tabom_cli.__version__}\n", "")
+
+
+def test_idle_threads_sleep_unless_told_otherwise(tabom, monkeypatch: pytest.MonkeyPatch) -> None:
+    tabom("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    tabom("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
 def test_every_shipped_recipe_is_listed(tabom) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -130,19 +131,48 @@ def test_a_launched_process_takes_the_launcher_s_word(monkeypatch: pytest.Monkey
     assert launch.resolve_processes(3) == (16, 2)
 
 
-def test_a_process_leaves_its_group_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A gloo group of one, as torchrun would start it."""
     from torch import distributed
 
-    launch.leave()
     store = distributed.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    launch.leave()
-    assert distributed.is_initialized(), "started without a launcher: not ours to end"
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    launch.leave()
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("code", [0, 130])
+def test_cpu_processes_end_without_tearing_gloo_down(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    launch.leave(code)
+    assert codes[:1] == [code]
+
+
+@pytest.mark.usefixtures("group")
+def test_gpu_processes_leave_their_group_after_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import distributed
+
+    monkeypatch.setattr(distributed, "get_backend", lambda: "nccl")
+    launch.leave(1)
+    assert distributed.is_initialized()
+    launch.leave(0)
     assert not distributed.is_initialized()
-    launch.leave()
+    launch.leave(0)
+
+
+@pytest.mark.usefixtures("group")
+def test_a_group_that_no_launcher_made_is_not_ours_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setattr(os, "_exit", pytest.fail)
+    launch.leave(0)
 
 
 def test_the_exit_code_of_the_processes_is_passed_on() -> None:

@@ -113,7 +113,9 @@ class _Loop:
                 self._step(step, share, metrics, timings)
                 self._after_step(step + 1, metrics)
         self._save_model(self.job.run.final)
-        self.accelerator.end_training()
+        # Not `end_training`: it takes the process group down, which is for the end of the process.
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         return TrainOutcome(self.job.run.final, self.plan.total_steps, self.summary)
 
     def _step(self, step: int, share: Share, metrics: Log, timings: Log) -> None:
